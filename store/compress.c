@@ -1,0 +1,80 @@
+/* Compressing private blocks after the fact, a few a transaction, so that a writer never waits
+ * long. */
+#include "store/internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define BATCH 64
+/* Past this, zstd gains little on 4 KiB of variables and takes longer. */
+#define PRIVATE_COMPRESSION_LEVEL 9
+
+static int compress_one(struct db *db, int64_t key, struct error *err)
+{
+    static const char get[] = "SELECT encoding, checksum, data FROM flash_blocks WHERE key = ?";
+    static const char put[] =
+        "UPDATE flash_blocks SET encoding = ?2, checksum = ?3, data = ?4 WHERE key = ?1";
+    uint8_t block[STORE_BLOCK_SIZE];
+    {
+        cleanup_stmt sqlite3_stmt *stmt = NULL;
+        int r = db_prepare(db, get, &stmt, err);
+        if (r < 0)
+            return r;
+        db_bind(stmt, "i", key);
+        r = db_step(db, stmt, err);
+        if (r <= 0)
+            return r;
+        struct block_data data = {.encoding = (enum block_encoding)sqlite3_column_int(stmt, 0),
+                                  .bytes = sqlite3_column_blob(stmt, 2),
+                                  .size = (size_t)sqlite3_column_bytes(stmt, 2)};
+        /* A damaged block stays as it is, for its reader to be told. */
+        if (block_checksum(&db->codec, key, data) != sqlite3_column_int64(stmt, 1) ||
+            block_decode(&db->codec, data, block) < 0)
+            return error_set(err, -EUCLEAN, "the store is damaged: block %lld of flash %lld",
+                             (long long)(key & ((INT64_C(1) << FLASH_BLOCK_INDEX_BITS) - 1)),
+                             (long long)(key >> FLASH_BLOCK_INDEX_BITS));
+    }
+    struct block_data data = block_compress(&db->codec, block, PRIVATE_COMPRESSION_LEVEL);
+    int64_t checksum = block_checksum(&db->codec, key, data);
+    return db_run(db, err, put, "iiib", key, (int64_t)data.encoding, checksum, data.bytes,
+                  data.size);
+}
+
+static int list_pending(struct db *db, int64_t keys[BATCH], struct error *err)
+{
+    static const char sql[] = "SELECT key FROM flash_blocks INDEXED BY flash_blocks_pending"
+                              " WHERE encoding = 4 LIMIT ?";
+    cleanup_stmt sqlite3_stmt *stmt = NULL;
+    int r = db_prepare(db, sql, &stmt, err);
+    if (r < 0)
+        return r;
+    db_bind(stmt, "i", (int64_t)BATCH);
+    int count = 0;
+    while ((r = db_step(db, stmt, err)) > 0)
+        keys[count++] = sqlite3_column_int64(stmt, 0);
+    return r < 0 ? r : count;
+}
+
+int store_maintain(struct store *store, struct error *err)
+{
+    int64_t keys[BATCH];
+    int count;
+    {
+        cleanup_reader struct reader reader = {0};
+        int r = reader_begin(store, &reader, err);
+        if (r < 0)
+            return r;
+        count = list_pending(reader.db, keys, err);
+        if (count <= 0)
+            return count;
+    }
+    cleanup_txn struct txn txn = {0};
+    int r = txn_begin(store, &txn, err);
+    if (r < 0)
+        return r;
+    for (int i = 0; i < count && r == 0; i++)
+        r = compress_one(txn.db, keys[i], err);
+    if (r == 0)
+        r = txn_commit(&txn, err);
+    return r < 0 ? r : count == BATCH;
+}

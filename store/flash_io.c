@@ -1,0 +1,164 @@
+/* Reading and writing through the overlay. A private block is written as it comes (BLOCK_PENDING);
+ * compressing it is store_maintain()'s, off the path of who waits for the write. */
+#include "store/internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+static int put_private_row(struct db *db, sqlite3_stmt *stmt, const struct span *span,
+                           struct error *err)
+{
+    uint8_t block[STORE_BLOCK_SIZE];
+    int64_t key = sqlite3_column_int64(stmt, 0);
+    struct block_data data = {.encoding = (enum block_encoding)sqlite3_column_int(stmt, 1),
+                              .bytes = sqlite3_column_blob(stmt, 3),
+                              .size = (size_t)sqlite3_column_bytes(stmt, 3)};
+    int64_t index = key & ((INT64_C(1) << FLASH_BLOCK_INDEX_BITS) - 1);
+    if (block_checksum(&db->codec, key, data) != sqlite3_column_int64(stmt, 2) ||
+        block_decode(&db->codec, data, block) < 0)
+        return error_set(err, -EUCLEAN,
+                         "the store is damaged: flash %lld at offset %lld is not what was written",
+                         (long long)(key >> FLASH_BLOCK_INDEX_BITS),
+                         (long long)index * STORE_BLOCK_SIZE);
+    span_put(span, index, block);
+    return 0;
+}
+
+/* Fills a span, at least one byte long, that lies within the flash. */
+static int flash_read(struct db *db, const struct store_flash *flash, const struct span *span,
+                      struct error *err)
+{
+    static const char sql[] =
+        "SELECT key, encoding, checksum, data FROM flash_blocks WHERE key BETWEEN ? AND ?";
+    int r = image_read(db, flash->image, span, err);
+    if (r < 0)
+        return r;
+    cleanup_stmt sqlite3_stmt *stmt = NULL;
+    r = db_prepare(db, sql, &stmt, err);
+    if (r < 0)
+        return r;
+    db_bind(stmt, "ii", flash_block_key(flash->id, span_first(span)),
+            flash_block_key(flash->id, span_last(span)));
+    while ((r = db_step(db, stmt, err)) > 0) {
+        r = put_private_row(db, stmt, span, err);
+        if (r < 0)
+            return r;
+    }
+    return r;
+}
+
+ssize_t store_flash_read(struct store *store, int64_t flash, uint64_t offset, void *buffer,
+                         size_t length, struct error *err)
+{
+    cleanup_reader struct reader reader = {0};
+    struct store_flash found;
+    int r = reader_begin(store, &reader, err);
+    if (r == 0)
+        r = flash_get(reader.db, flash, &found, err);
+    if (r < 0 || offset >= found.size || length == 0)
+        return r;
+    if (length > found.size - offset)
+        length = found.size - offset;
+    struct span span = {.offset = offset, .length = length, .buffer = buffer};
+    r = flash_read(reader.db, &found, &span, err);
+    return r < 0 ? r : (ssize_t)length;
+}
+
+static int write_block(struct db *db, const struct store_flash *flash, int64_t index,
+                       const uint8_t block[STORE_BLOCK_SIZE], struct error *err)
+{
+    static const char drop[] = "DELETE FROM flash_blocks WHERE key = ?";
+    static const char put[] = "INSERT INTO flash_blocks (key, encoding, checksum, data)"
+                              " VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+                              " encoding = excluded.encoding, checksum = excluded.checksum,"
+                              " data = excluded.data";
+    int64_t key = flash_block_key(flash->id, index);
+    uint8_t below[STORE_BLOCK_SIZE];
+    struct span span = {
+        .offset = (uint64_t)index * STORE_BLOCK_SIZE, .length = sizeof below, .buffer = below};
+    int r = image_read(db, flash->image, &span, err);
+    if (r < 0)
+        return r;
+    if (memcmp(block, below, sizeof below) == 0)
+        return db_run(db, err, drop, "i", key);
+
+    uint8_t fill;
+    struct block_data data = {.encoding = BLOCK_PENDING, .bytes = block, .size = STORE_BLOCK_SIZE};
+    if (block_is_fill(block, &fill))
+        data = (struct block_data){.encoding = fill ? BLOCK_ONES : BLOCK_ZEROS, .bytes = ""};
+    return db_run(db, err, put, "iiib", key, (int64_t)data.encoding,
+                  block_checksum(&db->codec, key, data), data.bytes, data.size);
+}
+
+/* Brings the span's bytes into one block and writes it. */
+static int write_part(struct db *db, const struct store_flash *flash, uint64_t offset,
+                      const uint8_t *bytes, size_t length, struct error *err)
+{
+    int64_t index = (int64_t)(offset / STORE_BLOCK_SIZE);
+    size_t within = offset % STORE_BLOCK_SIZE;
+    if (length == STORE_BLOCK_SIZE)
+        return write_block(db, flash, index, bytes, err);
+
+    uint8_t block[STORE_BLOCK_SIZE];
+    struct span span = {.offset = offset - within, .length = sizeof block, .buffer = block};
+    int r = flash_read(db, flash, &span, err);
+    if (r < 0)
+        return r;
+    memcpy(block + within, bytes, length);
+    return write_block(db, flash, index, block, err);
+}
+
+static int touch(struct db *db, int64_t flash, int64_t now, struct error *err)
+{
+    static const char sql[] = "UPDATE flashes SET atime = ifnull(atime, mtime), mtime = ?2,"
+                              " ctime = NULL WHERE id = ?1";
+    return db_run(db, err, sql, "ii", flash, now);
+}
+
+int store_flash_write(struct store *store, int64_t flash, uint64_t offset, const void *bytes,
+                      size_t length, int64_t now, struct error *err)
+{
+    cleanup_txn struct txn txn = {0};
+    struct store_flash found;
+    int r = txn_begin(store, &txn, err);
+    if (r == 0)
+        r = flash_get(txn.db, flash, &found, err);
+    if (r < 0)
+        return r;
+    if (offset > found.size || length > found.size - offset)
+        return error_set(err, -EFBIG, "flash %lld ends at %llu", (long long)flash,
+                         (unsigned long long)found.size);
+
+    const uint8_t *from = bytes;
+    while (length > 0 && r == 0) {
+        size_t part = STORE_BLOCK_SIZE - offset % STORE_BLOCK_SIZE;
+        if (part > length)
+            part = length;
+        r = write_part(txn.db, &found, offset, from, part, err);
+        offset += part;
+        from += part;
+        length -= part;
+    }
+    if (r == 0)
+        r = touch(txn.db, flash, now, err);
+    return r < 0 ? r : txn_commit(&txn, err);
+}
+
+int store_flash_erase(struct store *store, int64_t flash, int64_t now, struct error *err)
+{
+    uint8_t erased[STORE_BLOCK_SIZE];
+    memset(erased, 0xFF, sizeof erased);
+    cleanup_txn struct txn txn = {0};
+    struct store_flash found;
+    int r = txn_begin(store, &txn, err);
+    if (r == 0)
+        r = flash_get(txn.db, flash, &found, err);
+    if (r < 0)
+        return r;
+    int64_t blocks = (int64_t)(found.size / STORE_BLOCK_SIZE);
+    for (int64_t index = 0; index < blocks && r == 0; index++)
+        r = write_block(txn.db, &found, index, erased, err);
+    if (r == 0)
+        r = touch(txn.db, flash, now, err);
+    return r < 0 ? r : txn_commit(&txn, err);
+}

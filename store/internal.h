@@ -1,0 +1,139 @@
+/* What the store's files share: the store object, its connections and its two kinds of transaction.
+ *
+ * One connection writes, under `write_lock`. Readers take an idle connection or open another; the
+ * one used last is taken first, since its cache is the warmest. `pool_lock` guards the list of idle
+ * ones and is never held while another lock is taken or SQL runs. */
+#ifndef FWFS_STORE_INTERNAL_H
+#define FWFS_STORE_INTERNAL_H
+
+#include <pthread.h>
+
+#include "store/db.h"
+#include "store/store.h"
+
+#define STORE_IDLE_READERS_MAX 8
+
+struct sync_state {
+    pthread_mutex_t lock;
+    pthread_cond_t finished;
+    uint64_t started, completed; /* rounds */
+    bool running;
+    int result;      /* of the round that completed last */
+    uint64_t synced; /* the count of commits that the last good round covers */
+    struct db *db;
+    sqlite3_file *wal;
+};
+
+struct store {
+    char *path;
+    unsigned flags;
+    pthread_mutex_t write_lock;
+    struct db *writer;
+    _Atomic uint64_t commits; /* through this store object */
+    pthread_mutex_t pool_lock;
+    struct db *idle[STORE_IDLE_READERS_MAX];
+    size_t idle_count;
+    struct sync_state sync;
+};
+
+/* One read transaction: everything read through it is of one moment. */
+struct reader {
+    struct store *store;
+    struct db *db;
+};
+
+int reader_begin(struct store *store, struct reader *reader, struct error *err);
+void reader_endp(struct reader *reader);
+#define cleanup_reader cleanup(reader_endp)
+
+/* One write transaction; rolled back at the scope's end unless it was committed. */
+struct txn {
+    struct store *store;
+    struct db *db;
+    bool committed;
+};
+
+int txn_begin(struct store *store, struct txn *txn, struct error *err);
+int txn_commit(struct txn *txn, struct error *err);
+void txn_endp(struct txn *txn);
+#define cleanup_txn cleanup(txn_endp)
+
+/* Seconds since 1970. */
+int64_t store_now(void);
+#define NSEC_PER_SEC INT64_C(1000000000)
+
+void sync_init(struct sync_state *sync);
+void sync_clear(struct sync_state *sync);
+
+/* ---- Images, within a transaction ---- */
+
+int image_get(struct db *db, int64_t image, struct store_image *ret, struct error *err);
+int image_add(struct db *db, const void *bytes, size_t size, int64_t *ret, struct error *err);
+/* Removes the image and its blocks, where nothing needs them any more. */
+int image_remove_unused(struct db *db, int64_t image, struct error *err);
+/* Fills a column's SHA-256. */
+int image_column_digest(sqlite3_stmt *stmt, int column, uint8_t ret[STORE_DIGEST_SIZE],
+                        struct error *err);
+
+/* A run of bytes to be filled from blocks, each of which may lie in it only in part. */
+struct span {
+    uint64_t offset;
+    size_t length;
+    uint8_t *buffer;
+};
+
+static inline int64_t span_first(const struct span *span)
+{
+    return (int64_t)(span->offset / STORE_BLOCK_SIZE);
+}
+
+static inline int64_t span_last(const struct span *span)
+{
+    return (int64_t)((span->offset + span->length - 1) / STORE_BLOCK_SIZE);
+}
+
+/* Copies what of a block lies in the span. */
+void span_put(const struct span *span, int64_t index, const uint8_t block[STORE_BLOCK_SIZE]);
+
+/* Fills a span, at least one byte long, that lies within the image. */
+int image_read(struct db *db, int64_t image, const struct span *span, struct error *err);
+
+/* ---- Flashes, within a transaction ---- */
+
+/* A flash's blocks lie side by side, in order; no id is used twice, so no key is. */
+#define FLASH_BLOCK_INDEX_BITS 20
+
+static inline int64_t flash_block_key(int64_t flash, int64_t index)
+{
+    return flash << FLASH_BLOCK_INDEX_BITS | index;
+}
+
+int flash_add(struct db *db, int64_t image, const struct store_attr *attr, int64_t *ret,
+              struct error *err);
+int flash_get(struct db *db, int64_t flash, struct store_flash *ret, struct error *err);
+int flash_remove(struct db *db, int64_t flash, struct error *err);
+
+/* The columns of a flash, in a query where `flashes` is named l and its image i. */
+#define FLASH_COLUMNS "l.id, l.image_id, i.size, l.uid, l.gid, l.mode, l.mtime, l.atime, l.ctime"
+#define FLASH_COLUMN_COUNT 9
+void flash_from_row(sqlite3_stmt *stmt, int first, struct store_flash *ret);
+
+/* ---- Firmware, within a transaction ---- */
+
+int firmware_find(struct db *db, const char *name, struct store_firmware *ret, struct error *err);
+
+/* The columns of a firmware, in a query where `firmware` is named f and is followed by
+ * FIRMWARE_JOINS. */
+#define FIRMWARE_COLUMNS                                                                           \
+    "f.id, f.name, f.mode, f.created_at, e.id, e.size, e.digest, t.id, t.size, t.digest"
+#define FIRMWARE_COLUMN_COUNT 10
+#define FIRMWARE_JOINS                                                                             \
+    "JOIN images e ON e.id = f.executable_id "                                                     \
+    "LEFT JOIN images t ON t.id = f.nvram_template_id "
+int firmware_from_row(sqlite3_stmt *stmt, int first, struct store_firmware *ret, struct error *err);
+
+/* Copies a name column. */
+int name_from_column(sqlite3_stmt *stmt, int column, char ret[STORE_NAME_MAX + 1],
+                     struct error *err);
+
+#endif

@@ -1,0 +1,123 @@
+/* Each entry of `migrations` brings a database from the version that is its index to the next; a
+ * new store goes through all of them, so there is one description of the schema and it is always
+ * tested.
+ *
+ * Bytes count: a fleet has tens of thousands of guests. So a flash's block has one integer as its
+ * key (flash_block_key()), an absent row is a block that equals the image's, and what can be
+ * derived is not kept. */
+#include "store/schema.h"
+
+#include <errno.h>
+
+static const char version_1[] =
+    /* Content-addressed blocks of images; fill is never among them. */
+    "CREATE TABLE blocks ("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  digest BLOB NOT NULL UNIQUE," /* SHA-256 of the content */
+    "  encoding INTEGER NOT NULL,"   /* enum block_encoding */
+    "  data BLOB NOT NULL"
+    ") STRICT;"
+
+    "CREATE TABLE images ("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  digest BLOB NOT NULL UNIQUE,"
+    "  size INTEGER NOT NULL,"
+    "  fill INTEGER NOT NULL" /* 0x00 or 0xFF: what a block without a row holds */
+    ") STRICT;"
+
+    /* block_id NULL: a block of the other fill. */
+    "CREATE TABLE image_blocks ("
+    "  image_id INTEGER NOT NULL REFERENCES images,"
+    "  block_index INTEGER NOT NULL,"
+    "  block_id INTEGER REFERENCES blocks,"
+    "  PRIMARY KEY (image_id, block_index)"
+    ") STRICT, WITHOUT ROWID;"
+    "CREATE INDEX image_blocks_by_block ON image_blocks (block_id);"
+
+    "CREATE TABLE firmware ("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  name TEXT NOT NULL UNIQUE,"
+    "  mode TEXT NOT NULL CHECK (mode IN ('split', 'combined', 'stateless')),"
+    "  executable_id INTEGER NOT NULL REFERENCES images,"
+    "  nvram_template_id INTEGER REFERENCES images,"
+    "  descriptor TEXT NOT NULL,"
+    "  created_at INTEGER NOT NULL," /* seconds */
+    "  CHECK ((mode = 'split') = (nvram_template_id IS NOT NULL))"
+    ") STRICT;"
+
+    /* Times in nanoseconds; atime and ctime are NULL where they equal mtime. */
+    "CREATE TABLE flashes ("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  image_id INTEGER NOT NULL REFERENCES images,"
+    "  uid INTEGER NOT NULL,"
+    "  gid INTEGER NOT NULL,"
+    "  mode INTEGER NOT NULL,"
+    "  mtime INTEGER NOT NULL,"
+    "  atime INTEGER,"
+    "  ctime INTEGER"
+    ") STRICT;"
+
+    "CREATE TABLE guests ("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  name TEXT NOT NULL UNIQUE,"
+    "  firmware_id INTEGER NOT NULL REFERENCES firmware,"
+    "  flash_id INTEGER NOT NULL REFERENCES flashes,"
+    "  created_at INTEGER NOT NULL" /* seconds */
+    ") STRICT;"
+
+    "CREATE TABLE flash_blocks ("
+    "  key INTEGER PRIMARY KEY,"   /* flash_block_key() */
+    "  encoding INTEGER NOT NULL," /* enum block_encoding */
+    "  checksum INTEGER NOT NULL," /* block_checksum() */
+    "  data BLOB NOT NULL"
+    ") STRICT;"
+    "CREATE INDEX flash_blocks_pending ON flash_blocks (encoding) WHERE encoding = 4;";
+
+static const char *const migrations[SCHEMA_VERSION] = {version_1};
+
+static int pragma(struct db *db, const char *sql, int64_t *ret, struct error *err)
+{
+    return db_integer(db, err, ret, sql, "");
+}
+
+int schema_create(struct db *db, struct error *err)
+{
+    /* Only an empty database takes these; incremental, so that freed pages can go back to the disk
+     * while the store is in use. */
+    int r = db_script(db,
+                      "PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL;"
+                      "PRAGMA journal_mode = WAL; BEGIN IMMEDIATE",
+                      err);
+    for (int version = 0; r == 0 && version < SCHEMA_VERSION; version++)
+        r = db_script(db, migrations[version], err);
+    if (r < 0)
+        return r;
+
+    char finish[128];
+    snprintf(finish, sizeof finish, "PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT",
+             SCHEMA_APPLICATION_ID, SCHEMA_VERSION);
+    return db_script(db, finish, err);
+}
+
+int schema_check(struct db *db, struct error *err)
+{
+    int64_t application = 0, version = 0;
+    int r = pragma(db, "PRAGMA application_id", &application, err);
+    if (r == -EINVAL)
+        return error_set(err, r, "not an fwfs store: no SQLite database");
+    if (r < 0)
+        return r;
+    if (application != SCHEMA_APPLICATION_ID)
+        return error_set(err, -EINVAL, "not an fwfs store: another application's database");
+
+    r = pragma(db, "PRAGMA user_version", &version, err);
+    if (r < 0)
+        return r;
+    if (version > SCHEMA_VERSION)
+        return error_set(err, -ENOTSUP,
+                         "the store is of version %lld, this fwfs knows up to %d; upgrade fwfs",
+                         (long long)version, SCHEMA_VERSION);
+    if (version < 1)
+        return error_set(err, -EINVAL, "not an fwfs store: it has no schema");
+    return 0;
+}
