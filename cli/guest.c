@@ -1,0 +1,400 @@
+/* fwfs guest add, list, show, rm, rename, qemu. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "cli/cli.h"
+#include "cli/names.h"
+#include "cli/output.h"
+#include "firmware/json.h"
+#include "guest/describe.h"
+#include "guest/qemu.h"
+
+/* Only its owner may read a guest's variables: they hold what its disks are unlocked with. */
+#define FLASH_PERMISSIONS 0600
+
+static const char list_advice[] = "'fwfs guest list' shows what there is";
+static const char taken_advice[] = "choose another name, or 'fwfs guest rm' that first";
+
+static const struct option no_options[] = {CLI_GLOBAL_OPTIONS};
+
+/* ---- add and rm ---- */
+
+static int run_add(struct cli *cli, int argc, char **argv, struct error *err)
+{
+    enum { FIRMWARE = 1 << 8, OWNER };
+    static const struct option options[] = {
+        {"firmware", required_argument, NULL, FIRMWARE},
+        {"owner", required_argument, NULL, OWNER},
+        CLI_GLOBAL_OPTIONS,
+    };
+    const char *firmware = NULL, *owner = NULL;
+    int option;
+    while ((option = cli_option(cli, argc, argv, options, err)) != 0) {
+        if (option < 0)
+            return option;
+        if (option == FIRMWARE)
+            firmware = optarg;
+        else
+            owner = optarg;
+    }
+
+    cleanup(store_closep) struct store *store = NULL;
+    cleanup(names_clear) struct names guests = {0};
+    struct store_attr attr = {.uid = geteuid(), .gid = getegid(), .mode = FLASH_PERMISSIONS};
+    int r = cli_operands(cli, argc, argv, 1, argc, err);
+    if (r == 0)
+        r = firmware ? cli_check_name(cli, "firmware", firmware, err)
+                     : cli_usage(cli, err, "--firmware NAME is missing");
+    if (r == 0 && owner)
+        r = owner_parse(cli, owner, &attr.uid, &attr.gid, err);
+    if (r == 0)
+        r = names_from_operands(cli, "guest", argc, argv, &guests, err);
+    if (r == 0)
+        r = cli_open_store(cli, 0, &store, err);
+    if (r < 0)
+        return r;
+    r = store_guest_add(store, firmware, names_values(&guests), guests.count, &attr, err);
+    cli_advise(cli, r, -ENOENT, "'fwfs firmware list' shows what there is");
+    return cli_advise(cli, r, -EEXIST, taken_advice);
+}
+
+static int run_rm(struct cli *cli, int argc, char **argv, struct error *err)
+{
+    cleanup(store_closep) struct store *store = NULL;
+    cleanup(names_clear) struct names guests = {0};
+    int r = cli_option(cli, argc, argv, no_options, err);
+    if (r == 0)
+        r = cli_operands(cli, argc, argv, 1, argc, err);
+    if (r == 0)
+        r = names_from_operands(cli, "guest", argc, argv, &guests, err);
+    if (r == 0)
+        r = cli_open_store(cli, 0, &store, err);
+    if (r < 0)
+        return r;
+    r = store_guest_remove(store, names_values(&guests), guests.count, err);
+    return cli_advise(cli, r, -ENOENT, list_advice);
+}
+
+static int run_rename(struct cli *cli, int argc, char **argv, struct error *err)
+{
+    cleanup(store_closep) struct store *store = NULL;
+    int r = cli_option(cli, argc, argv, no_options, err);
+    if (r == 0)
+        r = cli_operands(cli, argc, argv, 2, 2, err);
+    if (r == 0)
+        r = cli_check_name(cli, "guest", argv[optind], err);
+    if (r == 0)
+        r = cli_check_name(cli, "guest", argv[optind + 1], err);
+    if (r == 0)
+        r = cli_open_store(cli, 0, &store, err);
+    if (r < 0)
+        return r;
+    r = store_guest_rename(store, argv[optind], argv[optind + 1], err);
+    cli_advise(cli, r, -ENOENT, list_advice);
+    return cli_advise(cli, r, -EEXIST, taken_advice);
+}
+
+/* ---- list ---- */
+
+struct listing {
+    struct table table;
+    struct json_list json;
+    struct error *err;
+};
+
+static void listing_clear(struct listing *listing)
+{
+    table_clear(&listing->table);
+}
+
+/* The members are those of describe_guest(), without those that would cost a query a guest. NULL
+ * when memory ran out. */
+static struct json_object *describe_row(const struct store_guest *guest)
+{
+    cleanup_json struct json_object *object = json_object_new_object();
+    cleanup_json struct json_object *owner = json_object_new_object();
+    const char *mode = flash_mode_name(guest->firmware.mode);
+    if (!object || !owner || json_add(object, "guest", json_object_new_string(guest->name)) < 0 ||
+        json_add(object, "mode", json_object_new_string(mode)) < 0 ||
+        json_add(object, "firmware", json_object_new_string(guest->firmware.name)) < 0 ||
+        json_add(owner, "uid", json_object_new_int64(guest->flash.attr.uid)) < 0 ||
+        json_add(owner, "gid", json_object_new_int64(guest->flash.attr.gid)) < 0 ||
+        json_add(object, "owner", steal_ptr(owner)) < 0)
+        return NULL;
+    return steal_ptr(object);
+}
+
+static int list_json(const struct store_guest *guest, void *data)
+{
+    struct listing *listing = data;
+    return json_list_add(&listing->json, describe_row(guest), listing->err);
+}
+
+static int list_row(const struct store_guest *guest, void *data)
+{
+    struct listing *listing = data;
+    char owner[OWNER_TEXT_SIZE];
+    table_row(&listing->table,
+              (const char *const[]){
+                  guest->name, guest->firmware.name, flash_mode_name(guest->firmware.mode),
+                  owner_text(guest->flash.attr.uid, guest->flash.attr.gid, owner)});
+    return 0;
+}
+
+static int run_list(struct cli *cli, int argc, char **argv, struct error *err)
+{
+    static const char *const headings[] = {"GUEST", "FIRMWARE", "MODE", "OWNER"};
+    cleanup(store_closep) struct store *store = NULL;
+    cleanup(listing_clear) struct listing listing = {.err = err};
+    int r = cli_option(cli, argc, argv, no_options, err);
+    if (r == 0)
+        r = cli_operands(cli, argc, argv, 0, 0, err);
+    if (r == 0)
+        r = cli_open_store(cli, STORE_READ_ONLY, &store, err);
+    if (r < 0)
+        return r;
+    if (cli->json) {
+        listing.json.name = "guests";
+        r = store_guest_each(store, STORE_GUESTS_BY_NAME, 0, list_json, &listing, err);
+        if (r == 0)
+            json_list_end(&listing.json);
+        return r;
+    }
+    r = table_begin(&listing.table, sizeof headings / sizeof headings[0], headings, err);
+    if (r == 0)
+        r = store_guest_each(store, STORE_GUESTS_BY_NAME, 0, list_row, &listing, err);
+    return r < 0 ? r : table_print(&listing.table, err);
+}
+
+/* ---- show and qemu ---- */
+
+/* Opens the store and finds the guest that the one operand names. */
+static int find_guest(struct cli *cli, int argc, char **argv, struct store **store,
+                      struct store_guest *guest, struct error *err)
+{
+    int r = cli_operands(cli, argc, argv, 1, 1, err);
+    if (r == 0)
+        r = cli_check_name(cli, "guest", argv[optind], err);
+    if (r == 0)
+        r = cli_open_store(cli, STORE_READ_ONLY, store, err);
+    if (r < 0)
+        return r;
+    r = store_guest_by_name(*store, argv[optind], guest, err);
+    return cli_advise(cli, r, -ENOENT, list_advice);
+}
+
+static int run_show(struct cli *cli, int argc, char **argv, struct error *err)
+{
+    cleanup(store_closep) struct store *store = NULL;
+    struct store_guest guest;
+    int r = cli_option(cli, argc, argv, no_options, err);
+    if (r == 0)
+        r = find_guest(cli, argc, argv, &store, &guest, err);
+    if (r < 0)
+        return r;
+    if (cli->json) {
+        cleanup_free char *text = NULL;
+        r = describe_guest_text(store, &guest, &text, err);
+        if (r == 0)
+            output_json_text(text);
+        return r;
+    }
+    cleanup_json struct json_object *object = json_object_new_object();
+    if (object)
+        r = describe_guest(store, &guest, object, err);
+    return r < 0 ? r : output_object(steal_ptr(object), err);
+}
+
+/* An option and its value a line. */
+static int print_arguments(const struct qemu_arguments *arguments, struct error *err)
+{
+    for (size_t i = 0; i < arguments->count; i++) {
+        if (i > 0)
+            putchar(*arguments->values[i] == '-' ? '\n' : ' ');
+        int r = output_shell_word(arguments->values[i], err);
+        if (r < 0)
+            return r;
+    }
+    putchar('\n');
+    return 0;
+}
+
+static int print_arguments_json(const struct store_guest *guest,
+                                const struct qemu_arguments *arguments, struct error *err)
+{
+    cleanup_json struct json_object *object = describe_new();
+    cleanup_json struct json_object *array = json_object_new_array();
+    int r = object && array ? 0 : -ENOMEM;
+    for (size_t i = 0; r == 0 && i < arguments->count; i++)
+        r = json_append(array, json_object_new_string(arguments->values[i]));
+    if (r == 0)
+        r = json_add(object, "guest", json_object_new_string(guest->name));
+    if (r == 0)
+        r = json_add(object, "arguments", steal_ptr(array));
+    if (r < 0)
+        return error_set(err, r, "no memory for the output");
+    return output_json(steal_ptr(object), err);
+}
+
+static int run_qemu(struct cli *cli, int argc, char **argv, struct error *err)
+{
+    enum { MOUNTPOINT = 1 << 8 };
+    static const struct option options[] = {
+        {"mountpoint", required_argument, NULL, MOUNTPOINT},
+        CLI_GLOBAL_OPTIONS,
+    };
+    const char *mountpoint = NULL;
+    int option;
+    while ((option = cli_option(cli, argc, argv, options, err)) != 0) {
+        if (option < 0)
+            return option;
+        mountpoint = optarg;
+    }
+
+    cleanup(store_closep) struct store *store = NULL;
+    cleanup(qemu_arguments_clear) struct qemu_arguments arguments = {0};
+    struct store_guest guest;
+    if (!mountpoint)
+        return cli_usage(cli, err, "--mountpoint DIR is missing");
+    int r = find_guest(cli, argc, argv, &store, &guest, err);
+    if (r < 0)
+        return r;
+    cleanup_free char *absolute = realpath(mountpoint, NULL);
+    if (!absolute)
+        return error_set(err, -errno,
+                         "mount point %s: %s; name the directory that 'fwfs mount' "
+                         "was given",
+                         mountpoint, strerror(errno));
+    r = qemu_guest_arguments(store, &guest, absolute, &arguments, err);
+    if (r < 0)
+        return r;
+    return cli->json ? print_arguments_json(&guest, &arguments, err)
+                     : print_arguments(&arguments, err);
+}
+
+/* ---- Help ---- */
+
+static const char noun_help[] =
+    "A guest is a virtual machine, named by you. In a mounted store it is a directory of that\n"
+    "name with the firmware that the machine is started with. All guests of one firmware share\n"
+    "its bytes; each keeps only what it changed.\n"
+    "\n"
+    "A name has 1 to 255 bytes of UTF-8, without '/' and control characters, and does not begin\n"
+    "with '.' or '-'. Where GUEST… stands, '-' reads names from stdin, a line each; all guests\n"
+    "of one command are added, or removed, together or not at all.\n";
+
+static const char add_help[] =
+    "Adds guests of one firmware, all or none of them. Their variables begin as the firmware's\n"
+    "nvram-template, or in mode combined as the whole image. Exit code 3: no such firmware, user\n"
+    "or group. A guest of that name is an error (1).\n"
+    "\n"
+    "Options:\n"
+    "  --firmware NAME        what they are made of, see 'fwfs firmware list'\n"
+    "  --owner USER[:GROUP]   whose their files are, by name or number; a USER alone means that\n"
+    "                         user's login group. If not given: you. Others cannot read them\n"
+    "\n"
+    "Examples:\n"
+    "  fwfs guest add --firmware 60-edk2-x86_64 --owner libvirt-qemu web01 web02\n"
+    "  seq -f 'vm%05g' 10000 | fwfs guest add --firmware 60-edk2-x86_64 -\n";
+
+static const char list_help[] =
+    "Lists all guests by name: firmware, mode, and the owner of their files.\n"
+    "\n"
+    "Example:\n"
+    "  fwfs guest list --json | jq -r '.guests[] | select(.mode == \"combined\") | .guest'\n";
+
+static const char show_help[] =
+    "Prints what is known of one guest: its firmware, the images with their SHA-256 digests,\n"
+    "its sizes, and what it keeps of its own. With --json this is what guest.json holds in the\n"
+    "guest's directory. Exit code 3: no such guest.\n"
+    "\n"
+    "Example:\n"
+    "  fwfs guest show web01\n";
+
+static const char rm_help[] =
+    "Removes guests with all that they wrote, all or none of them. Exit code 3: one of them\n"
+    "does not exist; 4: one is in use.\n"
+    "\n"
+    "Example:\n"
+    "  fwfs guest rm web01 web02\n";
+
+static const char rename_help[] =
+    "Gives a guest another name. What it wrote stays as it is, and what is open stays open.\n"
+    "Exit code 3: no guest OLD. A guest NEW that exists is an error (1).\n"
+    "\n"
+    "Example:\n"
+    "  fwfs guest rename web01 web-blue\n";
+
+static const char qemu_help[] =
+    "Prints the arguments that start this guest in QEMU from its directory in the mount, quoted\n"
+    "for a shell, an option and its value a line: the machine with its flash devices, read-only\n"
+    "where the mode says so, and what the firmware's features require. All else of the command\n"
+    "line (memory, disks, cards) is yours. Exit code 3: no such guest, or mount point.\n"
+    "\n"
+    "Options:\n"
+    "  --mountpoint DIR  where the store is mounted\n"
+    "\n"
+    "Examples:\n"
+    "  qemu-system-x86_64 $(fwfs guest qemu web01 --mountpoint /fw) -m 512 -nographic\n"
+    "where names or paths need quotes:\n"
+    "  eval \"qemu-system-x86_64 $(fwfs guest qemu 'web 01' --mountpoint /fw | tr '\\n' ' ') -m "
+    "512\"\n";
+
+const struct command guest_commands[] = {
+    {
+        .noun = "guest",
+        .help = noun_help,
+    },
+    {
+        .noun = "guest",
+        .verb = "add",
+        .synopsis = "--firmware NAME [--owner USER[:GROUP]] GUEST…",
+        .summary = "add guests of one firmware",
+        .help = add_help,
+        .run = run_add,
+    },
+    {
+        .noun = "guest",
+        .verb = "list",
+        .synopsis = "",
+        .summary = "list all guests",
+        .help = list_help,
+        .run = run_list,
+    },
+    {
+        .noun = "guest",
+        .verb = "show",
+        .synopsis = "GUEST",
+        .summary = "print what is known of one guest",
+        .help = show_help,
+        .run = run_show,
+    },
+    {
+        .noun = "guest",
+        .verb = "rm",
+        .synopsis = "GUEST…",
+        .summary = "remove guests and what they wrote",
+        .help = rm_help,
+        .run = run_rm,
+    },
+    {
+        .noun = "guest",
+        .verb = "rename",
+        .synopsis = "OLD NEW",
+        .summary = "give a guest another name",
+        .help = rename_help,
+        .run = run_rename,
+    },
+    {
+        .noun = "guest",
+        .verb = "qemu",
+        .synopsis = "GUEST --mountpoint DIR",
+        .summary = "print the QEMU arguments that start a guest",
+        .help = qemu_help,
+        .run = run_qemu,
+    },
+    {0},
+};

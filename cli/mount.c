@@ -1,0 +1,102 @@
+/* fwfs mount */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "cli/cli.h"
+#include "fs/mount.h"
+
+/* -o may be given more than once; the list is the same as if it had been typed in one. */
+static int append_options(char **list, const char *options, struct error *err)
+{
+    char *longer = NULL;
+    if (asprintf(&longer, "%s%s%s", *list ? *list : "", *list ? "," : "", options) < 0)
+        return error_set(err, -ENOMEM, "no memory for the mount's options");
+    free(*list);
+    *list = longer;
+    return 0;
+}
+
+/* A store that cannot be served is told apart from options that cannot, and found before anything
+ * is mounted. The path that is kept holds in whatever directory the server runs. */
+static int find_store(struct cli *cli, char **ret, struct error *err)
+{
+    cleanup(store_closep) struct store *store = NULL;
+    cleanup_free char *path = NULL;
+    int r = cli_open_store(cli, STORE_READ_ONLY, &store, err);
+    if (r == 0)
+        r = cli_store_path(cli, &path, err);
+    if (r < 0)
+        return r;
+    *ret = realpath(path, NULL);
+    return *ret ? 0 : error_set(err, -errno, "%s: %s", path, strerror(errno));
+}
+
+static int run_mount(struct cli *cli, int argc, char **argv, struct error *err)
+{
+    static const struct option options[] = {
+        {"options", required_argument, NULL, 'o'},
+        {"foreground", no_argument, NULL, 'f'},
+        CLI_GLOBAL_OPTIONS,
+    };
+    cleanup_free char *list = NULL, *store = NULL;
+    struct mount_config config = {0};
+    int option, r = 0;
+    while (r == 0 && (option = cli_option(cli, argc, argv, options, err)) != 0) {
+        if (option < 0)
+            return option;
+        if (option == 'o')
+            r = append_options(&list, optarg, err);
+        else
+            config.foreground = true;
+    }
+    if (r == 0)
+        r = cli_operands(cli, argc, argv, 1, 1, err);
+    if (r == 0)
+        r = find_store(cli, &store, err);
+    if (r < 0)
+        return r;
+
+    config.store = store;
+    config.mountpoint = argv[optind];
+    config.options = list;
+    r = mount_run(&config, err);
+    if (r == -EINVAL)
+        cli->usage = true;
+    cli_advise(cli, r, -ENOENT, "make it with mkdir, or name a directory that exists");
+    cli_advise(cli, r, -ENOTDIR, "name a directory");
+    return cli_advise(cli, r, -EBUSY, "unmount that first, or name another directory");
+}
+
+static const char mount_help[] =
+    "Mounts the store at an existing directory, where each guest is a directory of its own,\n"
+    "with its firmware as files:\n"
+    "  code           what the guest runs; read-only, but for combined firmware\n"
+    "  vars           the guest's own variables; only of split firmware\n"
+    "  firmware.json  a descriptor by QEMU's schema, with the names of these files\n"
+    "  guest.json     what 'fwfs guest show --json' prints\n"
+    "Returns when the mount answers, and leaves a process behind that serves it until\n"
+    "'umount MOUNTPOINT' or 'fusermount3 -u MOUNTPOINT'. Exit code 3: no such directory, or\n"
+    "no store; 4: something is mounted there already.\n"
+    "\n"
+    "Options:\n"
+    "  -o, --options OPT,…  options of the mount, see below; may be given more than once\n"
+    "  -f, --foreground     stay and log to stderr until it is unmounted\n"
+    "\n"
+    "Example:\n"
+    "  mkdir -p /fw && fwfs mount /fw && ls /fw\n"
+    "\n"
+    "Options of the mount:";
+
+const struct command mount_commands[] = {
+    {
+        .noun = "mount",
+        .synopsis = "MOUNTPOINT [-o OPT,…] [--foreground]",
+        .summary = "mount the guests' views at a directory",
+        .help = mount_help,
+        .more = mount_options_help,
+        .run = run_mount,
+    },
+    {0},
+};

@@ -1,0 +1,24 @@
+/* Mounting: from options to a filesystem that answers. */
+#ifndef FWFS_FS_MOUNT_H
+#define FWFS_FS_MOUNT_H
+
+#include <stdbool.h>
+
+#include "base/error.h"
+
+struct mount_config {
+    const char *store;      /* path of the store */
+    const char *mountpoint; /* an existing directory */
+    const char *options;    /* comma-separated, as after -o; NULL: none */
+    bool foreground;        /* stay, log to stderr, until it is unmounted or told to end */
+};
+
+/* The options that mount_run() takes, a line each, for --help. */
+extern const char mount_options_help[];
+
+/* Mounts and serves. In the background it returns 0 as soon as the mount answers, leaving a process
+ * behind; in the foreground when the mount has ended. -EINVAL: a wrong option; -ENOENT, -ENOTDIR:
+ * the mount point; -EBUSY: something is mounted there already. */
+int mount_run(const struct mount_config *config, struct error *err);
+
+#endif

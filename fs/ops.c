@@ -1,0 +1,89 @@
+#include "fs/ops.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "fs/log.h"
+
+struct view *ops_view(fuse_req_t req)
+{
+    struct ops_context *context = fuse_req_userdata(req);
+    return &context->view;
+}
+
+void ops_fail(fuse_req_t req, int r, const struct error *err)
+{
+    switch (r) {
+    /* What a client may have caused, and is told. */
+    case -ENOENT:
+    case -ENOTDIR:
+    case -EFBIG:
+    case -EROFS:
+    case -EINVAL:
+        fuse_reply_err(req, -r);
+        return;
+    default:
+        log_line(LOG_ERR, "%s", err->code ? err->text : strerror(-r));
+        fuse_reply_err(req, EIO);
+    }
+}
+
+double ops_attr_timeout(uint64_t number)
+{
+    struct inode inode;
+    bool generated = inode_parse(number, &inode) && inode.kind == INODE_GENERATED;
+    return generated ? 0 : OPS_TIMEOUT_S;
+}
+
+int64_t ops_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static void ops_init(void *userdata, struct fuse_conn_info *conn)
+{
+    struct ops_context *context = userdata;
+    /* Shared code stays cached whatever its times say; what changes is said explicitly. */
+    conn->want &= ~(unsigned)FUSE_CAP_AUTO_INVAL_DATA;
+    conn->want |= conn->capable & FUSE_CAP_EXPLICIT_INVAL_DATA;
+    /* A truncation must come as SETATTR, whose answer holds the size. */
+    conn->want &= ~(unsigned)FUSE_CAP_ATOMIC_O_TRUNC;
+    /* Locks are the kernel's: they outlive a worker. */
+    conn->want &= ~(unsigned)(FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS);
+    /* A pipe costs more than copying 4 KiB. */
+    conn->want &= ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
+    if (context->ready)
+        context->ready(context->ready_data);
+}
+
+const struct fuse_lowlevel_ops ops_table = {
+    .init = ops_init,
+    .lookup = ops_lookup,
+    .forget = ops_forget,
+    .forget_multi = ops_forget_multi,
+    .readdir = ops_readdir,
+    .readdirplus = ops_readdirplus,
+    .mknod = ops_mknod,
+    .mkdir = ops_mkdir,
+    .create = ops_create,
+    .symlink = ops_symlink,
+    .link = ops_link,
+    .unlink = ops_unlink,
+    .rmdir = ops_rmdir,
+    .rename = ops_rename,
+    .getattr = ops_getattr,
+    .setattr = ops_setattr,
+    .setxattr = ops_setxattr,
+    .removexattr = ops_removexattr,
+    .statfs = ops_statfs,
+    .open = ops_open,
+    .read = ops_read,
+    .write = ops_write,
+    .flush = ops_flush,
+    .fsync = ops_fsync,
+    .release = ops_release,
+    .fallocate = ops_fallocate,
+};

@@ -1,0 +1,143 @@
+/* Operations on attributes. */
+#include <errno.h>
+#include <sys/statvfs.h>
+
+#include "fs/ops.h"
+
+static void reply_attr(fuse_req_t req, fuse_ino_t ino)
+{
+    struct error err = {0};
+    struct stat st;
+    int r = view_stat(ops_view(req), ino, &st, &err);
+    if (r < 0)
+        ops_fail(req, r, &err);
+    else
+        fuse_reply_attr(req, &st, ops_attr_timeout(ino));
+}
+
+void ops_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    reply_attr(req, ino);
+}
+
+static int64_t time_to_set(const struct timespec *time, bool now)
+{
+    return now ? ops_now() : (int64_t)time->tv_sec * 1000000000 + time->tv_nsec;
+}
+
+/* What SETATTR asks for, as the store takes it; returns the mask. */
+static unsigned attr_to_set(const struct stat *st, int to_set, struct store_attr *attr)
+{
+    *attr = (struct store_attr){
+        .uid = st->st_uid,
+        .gid = st->st_gid,
+        .mode = st->st_mode & 07777,
+        .atime = time_to_set(&st->st_atim, to_set & FUSE_SET_ATTR_ATIME_NOW),
+        .mtime = time_to_set(&st->st_mtim, to_set & FUSE_SET_ATTR_MTIME_NOW),
+        .ctime = time_to_set(&st->st_ctim, !(to_set & FUSE_SET_ATTR_CTIME)),
+    };
+    return STORE_ATTR_CTIME | (to_set & FUSE_SET_ATTR_UID ? STORE_ATTR_UID : 0) |
+           (to_set & FUSE_SET_ATTR_GID ? STORE_ATTR_GID : 0) |
+           (to_set & FUSE_SET_ATTR_MODE ? STORE_ATTR_MODE : 0) |
+           (to_set & FUSE_SET_ATTR_ATIME ? STORE_ATTR_ATIME : 0) |
+           (to_set & FUSE_SET_ATTR_MTIME ? STORE_ATTR_MTIME : 0);
+}
+
+static int truncate_flash(struct view *view, int64_t flash, off_t size, struct error *err)
+{
+    struct store_flash found;
+    int r = store_flash_get(view->store, flash, &found, err);
+    if (r < 0)
+        return r;
+    if (size == 0)
+        return store_flash_erase(view->store, flash, ops_now(), err);
+    return (uint64_t)size == found.size ? 0 : -EINVAL;
+}
+
+static int set_flash(struct view *view, int64_t flash, const struct stat *st, int to_set,
+                     struct error *err)
+{
+    struct store_attr attr;
+    int r = to_set & FUSE_SET_ATTR_SIZE ? truncate_flash(view, flash, st->st_size, err) : 0;
+    if (r < 0)
+        return r;
+    unsigned mask = attr_to_set(st, to_set, &attr);
+    return store_flash_set_attr(view->store, flash, mask, &attr, err);
+}
+
+/* A guest's directory follows its flash, in both directions: a stateless guest has no other file
+ * that could be given to its tenant. */
+static int set_guest(struct view *view, int64_t id, const struct stat *st, int to_set,
+                     struct error *err)
+{
+    struct store_guest guest;
+    struct store_attr attr;
+    if (to_set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_SIZE))
+        return -EPERM;
+    int r = store_guest_by_id(view->store, id, &guest, err);
+    if (r < 0)
+        return r;
+    unsigned mask = attr_to_set(st, to_set, &attr);
+    attr.mode = (attr.mode & 0444) | (guest.flash.attr.mode & 0333);
+    return store_flash_set_attr(view->store, guest.flash.id, mask, &attr, err);
+}
+
+static int set_attr(struct view *view, uint64_t number, const struct stat *st, int to_set,
+                    struct error *err)
+{
+    struct inode inode;
+    if (!inode_parse(number, &inode))
+        return -ENOENT;
+    switch (inode.kind) {
+    case INODE_FLASH:
+        return set_flash(view, inode.id, st, to_set, err);
+    case INODE_GUEST:
+        return set_guest(view, inode.id, st, to_set, err);
+    case INODE_CODE:
+        return -EROFS;
+    case INODE_GENERATED:
+    case INODE_ROOT:
+        break;
+    }
+    return -EPERM;
+}
+
+void ops_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
+                 struct fuse_file_info *fi)
+{
+    struct error err = {0};
+    int r = set_attr(ops_view(req), ino, attr, to_set, &err);
+    if (r < 0)
+        ops_fail(req, r, &err);
+    else
+        reply_attr(req, ino);
+}
+
+static void refuse_xattr(fuse_req_t req, fuse_ino_t ino)
+{
+    struct inode inode;
+    bool read_only = inode_parse(ino, &inode) && inode.kind == INODE_CODE;
+    fuse_reply_err(req, read_only ? EROFS : EOPNOTSUPP);
+}
+
+void ops_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
+                  int flags)
+{
+    refuse_xattr(req, ino);
+}
+
+void ops_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
+{
+    refuse_xattr(req, ino);
+}
+
+void ops_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+    struct error err = {0};
+    struct statvfs st;
+    int r = view_statfs(ops_view(req), &st, &err);
+    if (r < 0)
+        ops_fail(req, r, &err);
+    else
+        fuse_reply_statfs(req, &st);
+}

@@ -1,0 +1,119 @@
+/* Operations on open files. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "fs/ops.h"
+
+void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct inode inode;
+    bool to_write = (fi->flags & O_ACCMODE) != O_RDONLY;
+    if (!inode_parse(ino, &inode)) {
+        fuse_reply_err(req, ENOENT);
+        return;
+    }
+    if (to_write && inode.kind != INODE_FLASH) {
+        fuse_reply_err(req, inode.kind == INODE_CODE ? EROFS : EACCES);
+        return;
+    }
+    /* An image never changes, so what is cached of it is right for ever. */
+    fi->keep_cache = inode.kind == INODE_CODE;
+    fi->direct_io = inode.kind == INODE_GENERATED;
+    fuse_reply_open(req, fi);
+}
+
+static ssize_t read_generated(struct view *view, const struct inode *inode, char *buffer,
+                              size_t size, off_t off, struct error *err)
+{
+    cleanup_free char *text = NULL;
+    int r = view_generate(view, inode, &text, err);
+    if (r < 0)
+        return r;
+    size_t length = strlen(text);
+    if ((size_t)off >= length)
+        return 0;
+    size_t part = length - (size_t)off < size ? length - (size_t)off : size;
+    memcpy(buffer, text + off, part);
+    return (ssize_t)part;
+}
+
+static ssize_t read_inode(struct view *view, uint64_t number, char *buffer, size_t size, off_t off,
+                          struct error *err)
+{
+    struct inode inode;
+    if (!inode_parse(number, &inode))
+        return -ENOENT;
+    switch (inode.kind) {
+    case INODE_CODE:
+        return store_image_read(view->store, inode.id, (uint64_t)off, buffer, size, err);
+    case INODE_FLASH:
+        return store_flash_read(view->store, inode.id, (uint64_t)off, buffer, size, err);
+    case INODE_GENERATED:
+        return read_generated(view, &inode, buffer, size, off, err);
+    case INODE_ROOT:
+    case INODE_GUEST:
+        break;
+    }
+    return -EISDIR;
+}
+
+void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+    struct error err = {0};
+    cleanup_free char *buffer = malloc(size);
+    ssize_t n = buffer ? read_inode(ops_view(req), ino, buffer, size, off, &err) : -ENOMEM;
+    if (n < 0)
+        ops_fail(req, (int)n, &err);
+    else
+        fuse_reply_buf(req, buffer, (size_t)n);
+}
+
+void ops_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size, off_t off,
+               struct fuse_file_info *fi)
+{
+    struct error err = {0};
+    struct inode inode;
+    int r = -EROFS;
+    if (inode_parse(ino, &inode) && inode.kind == INODE_FLASH)
+        r = store_flash_write(ops_view(req)->store, inode.id, (uint64_t)off, bytes, size, ops_now(),
+                              &err);
+    if (r < 0)
+        ops_fail(req, r, &err);
+    else
+        fuse_reply_write(req, size);
+}
+
+static void sync_and_reply(fuse_req_t req, fuse_ino_t ino)
+{
+    struct error err = {0};
+    struct inode inode;
+    bool written = inode_parse(ino, &inode) && inode.kind == INODE_FLASH;
+    int r = written ? store_sync(ops_view(req)->store, &err) : 0;
+    if (r < 0)
+        ops_fail(req, r, &err);
+    else
+        fuse_reply_err(req, 0);
+}
+
+void ops_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    sync_and_reply(req, ino);
+}
+
+void ops_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+    sync_and_reply(req, ino);
+}
+
+void ops_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    fuse_reply_err(req, 0);
+}
+
+void ops_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t length,
+                   struct fuse_file_info *fi)
+{
+    fuse_reply_err(req, EOPNOTSUPP);
+}

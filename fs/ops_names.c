@@ -1,0 +1,193 @@
+/* Operations on names: finding, listing, and refusing what the view does not have. */
+#include <errno.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "fs/ops.h"
+
+static int make_entry(struct view *view, uint64_t number, struct fuse_entry_param *ret,
+                      struct error *err)
+{
+    *ret = (struct fuse_entry_param){
+        .ino = number, .attr_timeout = ops_attr_timeout(number), .entry_timeout = OPS_TIMEOUT_S};
+    return view_stat(view, number, &ret->attr, err);
+}
+
+void ops_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    struct error err = {0};
+    struct fuse_entry_param entry;
+    uint64_t number;
+    int r = view_lookup(ops_view(req), parent, name, &number, &err);
+    if (r == 0)
+        r = make_entry(ops_view(req), number, &entry, &err);
+    if (r < 0)
+        ops_fail(req, r, &err);
+    else
+        fuse_reply_entry(req, &entry);
+}
+
+/* Nothing is kept for an inode that the kernel knows. */
+void ops_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
+{
+    fuse_reply_none(req);
+}
+
+void ops_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+    fuse_reply_none(req);
+}
+
+/* ---- Listing ---- */
+
+/* The offset of an entry names its place for good: 1 '.', 2 '..', then 2 + the guest's id, or 3 +
+ * the file's place in a guest's directory. */
+struct listing {
+    fuse_req_t req;
+    bool plus;
+    char *buffer;
+    size_t size, used;
+    int r;
+    struct error err;
+};
+
+/* False when the buffer is full, or on failure. */
+static bool list_entry(struct listing *listing, const char *name, off_t offset,
+                       const struct fuse_entry_param *entry)
+{
+    char *at = listing->buffer + listing->used;
+    size_t room = listing->size - listing->used;
+    size_t needed = listing->plus
+                        ? fuse_add_direntry_plus(listing->req, at, room, name, entry, offset)
+                        : fuse_add_direntry(listing->req, at, room, name, &entry->attr, offset);
+    if (needed > room)
+        return false;
+    listing->used += needed;
+    return true;
+}
+
+static bool list_dots(struct listing *listing, uint64_t number, off_t after)
+{
+    /* The kernel counts no lookup for these, whatever they carry. */
+    struct fuse_entry_param self = {.attr = {.st_ino = number, .st_mode = S_IFDIR}};
+    struct fuse_entry_param root = {.attr = {.st_ino = inode_root(), .st_mode = S_IFDIR}};
+    return (after >= 1 || list_entry(listing, ".", 1, &self)) &&
+           (after >= 2 || list_entry(listing, "..", 2, &root));
+}
+
+static int list_guest(const struct store_guest *guest, void *data)
+{
+    struct fuse_entry_param entry = {.ino = inode_of_guest(guest->id),
+                                     .attr_timeout = OPS_TIMEOUT_S,
+                                     .entry_timeout = OPS_TIMEOUT_S};
+    view_stat_guest(guest, &entry.attr);
+    return list_entry(data, guest->name, 2 + guest->id, &entry) ? 0 : 1;
+}
+
+static int list_root(struct listing *listing, struct view *view, off_t after)
+{
+    if (!list_dots(listing, inode_root(), after))
+        return 0;
+    return store_guest_each(view->store, STORE_GUESTS_BY_ID, after > 2 ? after - 2 : 0, list_guest,
+                            listing, &listing->err);
+}
+
+static int list_files(struct listing *listing, struct view *view, uint64_t number, int64_t id,
+                      off_t after)
+{
+    struct store_guest guest;
+    int r = store_guest_by_id(view->store, id, &guest, &listing->err);
+    if (r < 0 || !list_dots(listing, number, after))
+        return r;
+    for (int file = after > 2 ? (int)after - 2 : 0; file < VIEW_FILE_COUNT; file++) {
+        struct fuse_entry_param entry = {0};
+        uint64_t child;
+        if (view_file_inode(&guest, (enum view_file)file, &child) < 0)
+            continue;
+        if (listing->plus)
+            r = make_entry(view, child, &entry, &listing->err);
+        else
+            entry.attr = (struct stat){.st_ino = child, .st_mode = S_IFREG};
+        if (r < 0 || !list_entry(listing, view_file_name((enum view_file)file), 3 + file, &entry))
+            return r;
+    }
+    return 0;
+}
+
+static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t after, bool plus)
+{
+    cleanup_free char *buffer = malloc(size);
+    struct listing listing = {.req = req, .plus = plus, .buffer = buffer, .size = size};
+    struct inode inode;
+    int r = -ENOTDIR;
+    if (!buffer)
+        r = -ENOMEM;
+    else if (inode_parse(ino, &inode) && inode.kind == INODE_ROOT)
+        r = list_root(&listing, ops_view(req), after);
+    else if (inode_parse(ino, &inode) && inode.kind == INODE_GUEST)
+        r = list_files(&listing, ops_view(req), ino, inode.id, after);
+    if (r < 0)
+        ops_fail(req, r, &listing.err);
+    else
+        fuse_reply_buf(req, buffer, listing.used);
+}
+
+void ops_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+    list(req, ino, size, off, false);
+}
+
+void ops_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+                     struct fuse_file_info *fi)
+{
+    list(req, ino, size, off, true);
+}
+
+/* ---- What the view does not have ---- */
+
+static void refuse_create(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    fuse_reply_err(req, -view_refuse_create(ops_view(req), parent, name));
+}
+
+void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+    refuse_create(req, parent, name);
+}
+
+void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+                struct fuse_file_info *fi)
+{
+    refuse_create(req, parent, name);
+}
+
+void ops_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+    fuse_reply_err(req, EPERM);
+}
+
+void ops_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name)
+{
+    fuse_reply_err(req, EPERM);
+}
+
+void ops_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
+{
+    fuse_reply_err(req, EPERM);
+}
+
+void ops_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    fuse_reply_err(req, EPERM);
+}
+
+void ops_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    fuse_reply_err(req, EPERM);
+}
+
+void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
+                const char *new_name, unsigned flags)
+{
+    fuse_reply_err(req, EPERM);
+}

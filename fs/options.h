@@ -1,0 +1,18 @@
+/* What may stand after -o. */
+#ifndef FWFS_FS_OPTIONS_H
+#define FWFS_FS_OPTIONS_H
+
+#include <stdbool.h>
+
+#include "base/error.h"
+
+struct mount_options {
+    bool read_only;
+    bool allow_other;
+};
+
+/* Sets the defaults, then what `text` (comma-separated, may be NULL) says. -EINVAL names what is
+ * not known or has a wrong value. */
+int options_parse(const char *text, struct mount_options *ret, struct error *err);
+
+#endif

@@ -1,0 +1,247 @@
+#include "fs/view.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "guest/describe.h"
+
+#define NSEC_PER_SEC INT64_C(1000000000)
+#define SECTORS_PER_BLOCK (STORE_BLOCK_SIZE / 512)
+
+static const char *const file_names[VIEW_FILE_COUNT] = {
+    [VIEW_CODE] = "code",
+    [VIEW_VARS] = "vars",
+    [VIEW_FIRMWARE_JSON] = "firmware.json",
+    [VIEW_GUEST_JSON] = "guest.json",
+};
+
+const char *view_file_name(enum view_file file)
+{
+    return file_names[file];
+}
+
+int view_file_inode(const struct store_guest *guest, enum view_file file, uint64_t *ret)
+{
+    enum flash_mode mode = guest->firmware.mode;
+    switch (file) {
+    case VIEW_CODE:
+        *ret = mode == FLASH_MODE_COMBINED
+                   ? inode_of_flash(guest->flash.id)
+                   : inode_of_code(guest->firmware.executable.id, guest->id);
+        return 0;
+    case VIEW_VARS:
+        *ret = inode_of_flash(guest->flash.id);
+        return mode == FLASH_MODE_SPLIT ? 0 : -ENOENT;
+    case VIEW_FIRMWARE_JSON:
+        *ret = inode_of_generated(guest->id, GENERATED_FIRMWARE_JSON);
+        return 0;
+    case VIEW_GUEST_JSON:
+        *ret = inode_of_generated(guest->id, GENERATED_GUEST_JSON);
+        return 0;
+    case VIEW_FILE_COUNT:
+        break;
+    }
+    return -ENOENT;
+}
+
+static int lookup_in_guest(struct view *view, int64_t id, const char *name, uint64_t *ret,
+                           struct error *err)
+{
+    struct store_guest guest;
+    int r = store_guest_by_id(view->store, id, &guest, err);
+    if (r < 0)
+        return r;
+    for (int file = 0; file < VIEW_FILE_COUNT; file++)
+        if (strcmp(name, file_names[file]) == 0)
+            return view_file_inode(&guest, (enum view_file)file, ret);
+    return -ENOENT;
+}
+
+int view_lookup(struct view *view, uint64_t parent, const char *name, uint64_t *ret,
+                struct error *err)
+{
+    struct inode inode;
+    struct store_guest guest;
+    if (!inode_parse(parent, &inode))
+        return -ENOENT;
+    if (inode.kind == INODE_GUEST)
+        return lookup_in_guest(view, inode.id, name, ret, err);
+    if (inode.kind != INODE_ROOT)
+        return -ENOTDIR;
+    int r = store_guest_by_name(view->store, name, &guest, err);
+    if (r == 0)
+        *ret = inode_of_guest(guest.id);
+    return r;
+}
+
+int view_refuse_create(struct view *view, uint64_t parent, const char *name)
+{
+    struct inode inode;
+    struct store_guest guest;
+    if (!inode_parse(parent, &inode) || inode.kind != INODE_GUEST ||
+        store_guest_by_id(view->store, inode.id, &guest, NULL) < 0)
+        return -EPERM;
+    bool absent_by_mode =
+        strcmp(name, file_names[VIEW_VARS]) == 0 && guest.firmware.mode != FLASH_MODE_SPLIT;
+    return absent_by_mode ? -EROFS : -EPERM;
+}
+
+/* ---- Attributes ---- */
+
+static struct timespec to_timespec(int64_t ns)
+{
+    return (struct timespec){.tv_sec = ns / NSEC_PER_SEC, .tv_nsec = ns % NSEC_PER_SEC};
+}
+
+static void set_times(struct stat *st, int64_t atime, int64_t mtime, int64_t ctime)
+{
+    st->st_atim = to_timespec(atime);
+    st->st_mtim = to_timespec(mtime);
+    st->st_ctim = to_timespec(ctime);
+}
+
+/* tar takes a file without blocks for a hole, so where there is data there is at least one. */
+static blkcnt_t sectors(uint64_t blocks)
+{
+    return (blkcnt_t)(blocks > 0 ? blocks : 1) * SECTORS_PER_BLOCK;
+}
+
+static void stat_root(const struct view *view, struct stat *st)
+{
+    /* A tenant may pass through to its own guest, not list the others. */
+    *st = (struct stat){.st_ino = inode_root(),
+                        .st_mode = S_IFDIR | 0711,
+                        .st_nlink = 2,
+                        .st_uid = view->uid,
+                        .st_gid = view->gid};
+    set_times(st, view->mounted_at, view->mounted_at, view->mounted_at);
+}
+
+void view_stat_guest(const struct store_guest *guest, struct stat *st)
+{
+    uint32_t readable = guest->flash.attr.mode & 0444;
+    *st = (struct stat){.st_ino = inode_of_guest(guest->id),
+                        .st_mode = S_IFDIR | 0700 | readable | readable >> 2,
+                        .st_nlink = 2,
+                        .st_uid = guest->flash.attr.uid,
+                        .st_gid = guest->flash.attr.gid};
+    set_times(st, guest->created_at, guest->created_at, guest->created_at);
+}
+
+static int stat_flash(struct view *view, uint64_t number, int64_t flash, struct stat *st,
+                      struct error *err)
+{
+    struct store_flash found;
+    struct store_usage usage;
+    int r = store_flash_get(view->store, flash, &found, err);
+    if (r == 0)
+        r = store_flash_usage(view->store, flash, &usage, err);
+    if (r < 0)
+        return r;
+    *st = (struct stat){.st_ino = number,
+                        .st_mode = S_IFREG | found.attr.mode,
+                        .st_nlink = 1,
+                        .st_uid = found.attr.uid,
+                        .st_gid = found.attr.gid,
+                        .st_size = (off_t)found.size,
+                        .st_blocks = sectors(usage.delta_blocks)};
+    set_times(st, found.attr.atime, found.attr.mtime, found.attr.ctime);
+    return 0;
+}
+
+static int stat_generated(struct view *view, uint64_t number, const struct inode *inode,
+                          struct stat *st, struct error *err)
+{
+    struct store_guest guest;
+    cleanup_free char *text = NULL;
+    int r = store_guest_by_id(view->store, inode->id, &guest, err);
+    if (r == 0)
+        r = view_generate(view, inode, &text, err);
+    if (r < 0)
+        return r;
+    const struct store_attr *attr = &guest.flash.attr;
+    *st = (struct stat){.st_ino = number,
+                        .st_mode = S_IFREG | (attr->mode & 0444),
+                        .st_nlink = 1,
+                        .st_uid = attr->uid,
+                        .st_gid = attr->gid,
+                        .st_size = (off_t)strlen(text),
+                        .st_blocks = sectors(0)};
+    set_times(st, attr->mtime, attr->mtime, attr->ctime);
+    return 0;
+}
+
+static int stat_code(struct view *view, uint64_t number, int64_t image, struct stat *st,
+                     struct error *err)
+{
+    struct store_image found;
+    int r = store_image_get(view->store, image, &found, err);
+    if (r < 0)
+        return r;
+    *st = (struct stat){.st_ino = number,
+                        .st_mode = S_IFREG | 0444,
+                        .st_nlink = 1,
+                        .st_size = (off_t)found.size,
+                        .st_blocks = sectors(0)};
+    set_times(st, view->mounted_at, view->mounted_at, view->mounted_at);
+    return 0;
+}
+
+int view_stat(struct view *view, uint64_t number, struct stat *st, struct error *err)
+{
+    struct inode inode;
+    struct store_guest guest;
+    if (!inode_parse(number, &inode))
+        return -ENOENT;
+    switch (inode.kind) {
+    case INODE_ROOT:
+        stat_root(view, st);
+        return 0;
+    case INODE_GUEST: {
+        int r = store_guest_by_id(view->store, inode.id, &guest, err);
+        if (r == 0)
+            view_stat_guest(&guest, st);
+        return r;
+    }
+    case INODE_CODE:
+        return stat_code(view, number, inode.id, st, err);
+    case INODE_FLASH:
+        return stat_flash(view, number, inode.id, st, err);
+    case INODE_GENERATED:
+        return stat_generated(view, number, &inode, st, err);
+    }
+    return -ENOENT;
+}
+
+int view_statfs(struct view *view, struct statvfs *ret, struct error *err)
+{
+    struct store_space space;
+    int r = store_get_space(view->store, &space, err);
+    if (r < 0)
+        return r;
+    uint64_t available = space.free_bytes + space.disk_free_bytes;
+    uint64_t total = space.file_bytes + space.disk_free_bytes;
+    *ret = (struct statvfs){.f_bsize = STORE_BLOCK_SIZE,
+                            .f_frsize = STORE_BLOCK_SIZE,
+                            .f_blocks = total / STORE_BLOCK_SIZE,
+                            .f_bfree = available / STORE_BLOCK_SIZE,
+                            .f_bavail = available / STORE_BLOCK_SIZE,
+                            .f_namemax = STORE_NAME_MAX};
+    return 0;
+}
+
+int view_generate(struct view *view, const struct inode *inode, char **ret, struct error *err)
+{
+    struct store_guest guest;
+    int r = store_guest_by_id(view->store, inode->id, &guest, err);
+    if (r < 0)
+        return r;
+    switch (inode->file) {
+    case GENERATED_FIRMWARE_JSON:
+        return describe_guest_descriptor(view->store, &guest, view->mountpoint, ret, err);
+    case GENERATED_GUEST_JSON:
+        return describe_guest_text(view->store, &guest, ret, err);
+    }
+    return -ENOENT;
+}

@@ -1,0 +1,54 @@
+/* The view: names to inode numbers, inode numbers to attributes. Knows the store, not FUSE. */
+#ifndef FWFS_FS_VIEW_H
+#define FWFS_FS_VIEW_H
+
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "base/error.h"
+#include "fs/inode.h"
+#include "store/store.h"
+
+struct view {
+    struct store *store;
+    const char *mountpoint; /* absolute; the file names in firmware.json begin with it */
+    uid_t uid;              /* who mounted: owns the root directory */
+    gid_t gid;
+    int64_t mounted_at; /* nanoseconds; the root directory's times */
+};
+
+/* A guest's directory lists these, each where its mode has it. */
+enum view_file {
+    VIEW_CODE,
+    VIEW_VARS,
+    VIEW_FIRMWARE_JSON,
+    VIEW_GUEST_JSON,
+    VIEW_FILE_COUNT,
+};
+
+const char *view_file_name(enum view_file file);
+
+/* 0 and the number of a guest's file, or -ENOENT where its mode has none. */
+int view_file_inode(const struct store_guest *guest, enum view_file file, uint64_t *ret);
+
+/* Finds `name` in the directory `parent`. -ENOENT, -ENOTDIR. */
+int view_lookup(struct view *view, uint64_t parent, const char *name, uint64_t *ret,
+                struct error *err);
+
+/* -ENOENT: there was such a file. */
+int view_stat(struct view *view, uint64_t number, struct stat *ret, struct error *err);
+
+/* The attributes of a guest's directory, as they follow from its flash's. */
+void view_stat_guest(const struct store_guest *guest, struct stat *ret);
+
+/* The store's room, as df shows it. */
+int view_statfs(struct view *view, struct statvfs *ret, struct error *err);
+
+/* What creating `name` in `parent` is refused with. */
+int view_refuse_create(struct view *view, uint64_t parent, const char *name);
+
+/* The text of a generated file; the caller frees it. */
+int view_generate(struct view *view, const struct inode *inode, char **ret, struct error *err);
+
+#endif

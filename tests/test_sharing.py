@@ -1,0 +1,145 @@
+"""What sharing saves, in bytes of the store's file."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.mounting import Mounter
+from support.ovmf import BLOCK, OVMF_COMBINED, OVMF_DIRECTORY, FirstBoot
+from support.program import Fwfs
+
+GUESTS = 1000
+NEW_GUEST_BYTES = 512
+BOOTED_GUEST_BYTES = 8 * 1024
+OWN_BYTES = 128
+
+Record = Callable[[str, object], None]
+
+
+@pytest.fixture
+def names(fwfs: Fwfs) -> list[str]:
+    """1,000 new guests of the combined image."""
+    fwfs("firmware", "add", "ovmf", "--mode", "combined", "--executable", OVMF_COMBINED)
+    names = [f"vm{number:04}" for number in range(GUESTS)]
+    fwfs("guest", "add", "--firmware", "ovmf", "-", input="".join(f"{name}\n" for name in names))
+    return names
+
+
+def status(fwfs: Fwfs) -> dict[str, int]:
+    return json.loads(fwfs("status", "--json").stdout)
+
+
+def plain_copy_bytes(directory: Path) -> int:
+    """What a guest costs with a copy of the image of its own, on the disk that the tests run on."""
+    copy = directory / "copy.fd"
+    shutil.copyfile(OVMF_COMBINED, copy)
+    os.sync()
+    return copy.stat().st_blocks * 512
+
+
+def test_a_new_guest_costs_next_to_nothing(fwfs: Fwfs, store: Path, names: list[str],
+                                           tmp_path: Path, record_property: Record) -> None:
+    full = store.stat().st_size
+    fwfs("guest", "rm", *names[1:])
+    fwfs("guest", "add", "--firmware", "ovmf", *names[1:])
+    assert store.stat().st_size <= full * 1.05, "room of removed guests is not used again"
+    empty = status(fwfs)
+    assert empty["guest_count"] == GUESTS and empty["private_block_count"] == 0
+    per_guest = (full - empty["stored_bytes"]) / GUESTS
+    record_property("new_guest_bytes", round(per_guest))
+    assert per_guest <= NEW_GUEST_BYTES
+    assert plain_copy_bytes(tmp_path) >= 2_000_000
+
+
+@pytest.mark.parametrize("own_bytes", [0, OWN_BYTES], ids=["same", "own"])
+def test_a_booted_guest_costs_two_blocks_at_most(
+        fwfs: Fwfs, store: Path, mount: Mounter, names: list[str], first_boot: FirstBoot,
+        tmp_path: Path, record_property: Record, own_bytes: int) -> None:
+    """Each gets the blocks of a real first boot; `own_bytes` more are random, each guest's own."""
+    assert 3 <= len(first_boot.blocks) <= 6
+    last = max(first_boot.blocks)
+    rng = random.Random(own_bytes)
+    own = {name: rng.randbytes(own_bytes) for name in names}
+    fw = mount()
+    for name in names:
+        descriptor = os.open(fw / name / "code", os.O_RDWR)
+        for offset, block in first_boot.blocks.items():
+            assert os.pwrite(descriptor, block, offset) == BLOCK
+        if own_bytes:
+            assert os.pwrite(descriptor, own[name], last + BLOCK - own_bytes) == own_bytes
+        os.fsync(descriptor)
+        os.close(descriptor)
+    mount.unmount()
+
+    size = store.stat().st_size
+    per_guest = size / GUESTS
+    told = status(fwfs)
+    plain = plain_copy_bytes(tmp_path)
+    record_property("booted_guest_bytes", round(per_guest))
+    record_property("plain_copy_bytes", plain)
+    record_property("times_smaller", round(plain / per_guest))
+    print(f"\n{GUESTS} booted guests: {size:,} bytes, {per_guest:,.0f} a guest; "
+          f"as plain copies {plain:,} each, {plain / per_guest:,.0f} times as much")
+    assert per_guest <= BOOTED_GUEST_BYTES
+    assert plain / per_guest >= 250
+    # What guests wrote is never compared with another's: each pays for its own.
+    assert told["private_block_count"] == GUESTS * len(first_boot.blocks)
+    assert told["file_size_bytes"] == size
+
+    fw = mount()
+    for name in rng.sample(names, 20):
+        expected = bytearray(first_boot.image)
+        for offset, block in first_boot.blocks.items():
+            expected[offset:offset + BLOCK] = block
+        if own_bytes:
+            expected[last + BLOCK - own_bytes:last + BLOCK] = own[name]
+        assert (fw / name / "code").read_bytes() == expected
+
+
+def test_images_share_their_blocks(fwfs: Fwfs, store: Path) -> None:
+    """The combined image is, but for its variables, the split one's code."""
+    def distinct(*paths: Path) -> int:
+        blocks = {data[offset:offset + BLOCK] for data in map(Path.read_bytes, paths)
+                  for offset in range(0, len(data), BLOCK)}
+        return len(blocks - {b"\0" * BLOCK, b"\xff" * BLOCK})
+
+    code, template = OVMF_DIRECTORY / "OVMF_CODE.fd", OVMF_DIRECTORY / "OVMF_VARS.fd"
+    fwfs("firmware", "add", "combined", "--mode", "combined", "--executable", OVMF_COMBINED)
+    alone = status(fwfs)
+    assert alone["shared_block_count"] == distinct(OVMF_COMBINED)
+    assert alone["unique_bytes"] == distinct(OVMF_COMBINED) * BLOCK
+    fwfs("firmware", "add", "split", "--executable", code, "--nvram-template", template)
+    fwfs("firmware", "add", "stateless", "--mode", "stateless", "--executable", OVMF_COMBINED)
+    both = status(fwfs)
+    assert both["image_count"] == 3
+    assert both["shared_block_count"] == distinct(OVMF_COMBINED, code, template)
+    assert both["shared_block_count"] - alone["shared_block_count"] <= 5
+    assert both["stored_bytes"] <= both["unique_bytes"] / 1.2, "images are not compressed"
+    fwfs("firmware", "rm", "split")
+    assert status(fwfs)["shared_block_count"] == alone["shared_block_count"]
+
+
+def test_what_a_guest_gives_back_is_free_again(fwfs: Fwfs, mount: Mounter, names: list[str],
+                                               first_boot: FirstBoot) -> None:
+    fw = mount()
+    guest = fw / names[0]
+    offset, block = next(iter(first_boot.blocks.items()))
+    with (guest / "code").open("r+b", buffering=0) as file:
+        os.pwrite(file.fileno(), block, offset)
+        os.fsync(file.fileno())
+        assert status(fwfs)["private_block_count"] == 1
+        os.pwrite(file.fileno(), first_boot.image[offset:offset + BLOCK], offset)
+        os.fsync(file.fileno())
+        assert status(fwfs)["private_block_count"] == 0
+        os.pwrite(file.fileno(), block, offset)
+    mount.unmount()
+    assert status(fwfs)["private_block_count"] == 1
+    fwfs("guest", "rm", names[0])
+    assert status(fwfs)["private_block_count"] == 0
