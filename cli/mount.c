@@ -18,19 +18,12 @@ static int append_options(char **list, const char *options, struct error *err)
     return 0;
 }
 
-/* A store that cannot be served is told apart from options that cannot, and found before anything
- * is mounted. The path that is kept holds in whatever directory the server runs. */
-static int find_store(struct cli *cli, char **ret, struct error *err)
+/* Opens the store once, so that what is wrong with it is told apart from wrong options. */
+static int check_store(struct cli *cli, char **path, struct error *err)
 {
     cleanup(store_closep) struct store *store = NULL;
-    cleanup_free char *path = NULL;
-    int r = cli_open_store(cli, STORE_READ_ONLY, &store, err);
-    if (r == 0)
-        r = cli_store_path(cli, &path, err);
-    if (r < 0)
-        return r;
-    *ret = realpath(path, NULL);
-    return *ret ? 0 : error_set(err, -errno, "%s: %s", path, strerror(errno));
+    int r = cli_store_path(cli, path, err);
+    return r < 0 ? r : cli_open_store(cli, STORE_READ_ONLY, &store, err);
 }
 
 static int run_mount(struct cli *cli, int argc, char **argv, struct error *err)
@@ -54,7 +47,7 @@ static int run_mount(struct cli *cli, int argc, char **argv, struct error *err)
     if (r == 0)
         r = cli_operands(cli, argc, argv, 1, 1, err);
     if (r == 0)
-        r = find_store(cli, &store, err);
+        r = check_store(cli, &store, err);
     if (r < 0)
         return r;
 
@@ -63,10 +56,8 @@ static int run_mount(struct cli *cli, int argc, char **argv, struct error *err)
     config.options = list;
     r = mount_run(&config, err);
     if (r == -EINVAL)
-        cli->usage = true;
-    cli_advise(cli, r, -ENOENT, "make it with mkdir, or name a directory that exists");
-    cli_advise(cli, r, -ENOTDIR, "name a directory");
-    return cli_advise(cli, r, -EBUSY, "unmount that first, or name another directory");
+        cli->usage = true; /* the options: the only thing left that can be invalid */
+    return cli_advise(cli, r, -ENOTDIR, "name a directory");
 }
 
 static const char mount_help[] =

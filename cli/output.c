@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/utf8.h"
 #include "cli/text.h"
 #include "firmware/json.h"
 #include "guest/describe.h"
@@ -29,7 +30,7 @@ void output_text(FILE *file, const char *text)
 {
     uint32_t character;
     for (size_t length; *text; text += length) {
-        length = text_next(text, &character);
+        length = utf8_next(text, &character);
         if (length && !text_is_unsafe(character)) {
             fwrite(text, 1, length, file);
         } else if (length > 1) {
@@ -96,7 +97,7 @@ void output_json_text(const char *text)
 {
     uint32_t character;
     for (size_t length; *text; text += length) {
-        length = text_next(text, &character);
+        length = utf8_next(text, &character);
         if (length == 0) {
             fputs("\\ufffd", stdout);
             length = 1;

@@ -6,10 +6,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Decodes the first character of a text that is not empty. Returns its length in bytes, or 0 where
- * there is no valid UTF-8. */
-size_t text_next(const char *text, uint32_t *character);
-
 /* Whether a terminal might obey it: control characters, line ends, changes of direction. */
 bool text_is_unsafe(uint32_t character);
 

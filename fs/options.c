@@ -53,8 +53,7 @@ static int parse_one(const char *option, struct mount_options *options, struct e
             return 0;
         }
     }
-    return error_set(err, -EINVAL,
-                     "'%s' is no mount option; 'fwfs mount --help' lists those there are", option);
+    return error_set(err, -EINVAL, "'%s' is no mount option", option);
 }
 
 int options_parse(const char *text, struct mount_options *ret, struct error *err)

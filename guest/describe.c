@@ -267,7 +267,7 @@ int describe_firmware(struct store *store, const struct store_firmware *firmware
         json_add(object, "description", json_object_new_string(description)) < 0 ||
         json_add(object, "mode", json_object_new_string(flash_mode_name(firmware->mode))) < 0 ||
         add_descriptor_facts(firmware, descriptor, object) < 0 ||
-        json_add(object, "guests", json_object_new_uint64(guests)) < 0 ||
+        json_add(object, "guest_count", json_object_new_uint64(guests)) < 0 ||
         json_add(object, "created_at", new_time(firmware->created_at)) < 0 ||
         add_descriptor(descriptor, object) < 0)
         return no_memory(err);

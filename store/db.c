@@ -45,6 +45,9 @@ int db_fail(struct db *db, const char *sql, struct error *err)
         return error_set(err, code, "the store is locked by another process; try again");
     if (code == -ENOSPC)
         return error_set(err, code, "no space left for the store; make room on its disk");
+    if (code == -EROFS)
+        return error_set(err, code,
+                         "the store cannot be written: its file or directory is read-only");
     if (code == -EUCLEAN)
         return error_set(err, code, "the store is damaged (%s)", sqlite3_errmsg(db->handle));
     return error_set(err, code, "the store failed: %s (%s)", sqlite3_errmsg(db->handle), sql);
@@ -87,7 +90,7 @@ int db_open(const char *path, enum db_open_mode mode, struct db **ret, struct er
         if (!db->handle)
             return error_set(err, -ENOMEM, "out of memory");
         int code = errno_of(db->handle);
-        return error_set(err, code, "%s: %s", path, strerror(-code));
+        return error_set(err, code, "%s", strerror(-code));
     }
     int r = codec_init(&db->codec, err);
     if (r < 0)

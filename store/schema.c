@@ -61,7 +61,8 @@ static const char version_1[] =
     "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
     "  name TEXT NOT NULL UNIQUE,"
     "  firmware_id INTEGER NOT NULL REFERENCES firmware,"
-    "  flash_id INTEGER NOT NULL REFERENCES flashes,"
+    /* Not REFERENCES: removing a flash would look through all guests, or need an index. */
+    "  flash_id INTEGER NOT NULL,"
     "  created_at INTEGER NOT NULL" /* seconds */
     ") STRICT;"
 

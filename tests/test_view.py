@@ -148,15 +148,19 @@ def test_every_image_of_the_distribution(fwfs: Fwfs, mount: Mounter) -> None:
 def test_every_image_of_the_distributions_descriptors(fwfs: Fwfs, mount: Mounter) -> None:
     """Also Arm's, of 64 MiB, most of it fill."""
     fwfs("firmware", "import")
-    descriptors = sorted(DESCRIPTORS.glob("*.json"))
-    assert any("aarch64" in path.name for path in descriptors)
-    for path in descriptors:
-        fwfs("guest", "add", "--firmware", path.stem, path.stem)
-    fw = mount()
-    for path in descriptors:
+    images: dict[str, list[Path]] = {}
+    for path in sorted(DESCRIPTORS.glob("*.json")):
         mapping = json.loads(path.read_text())["mapping"]
-        for file, member in (("code", "executable"), ("vars", "nvram-template")):
-            assert sha256(fw / path.stem / file) == sha256(Path(mapping[member]["filename"]))
+        files = [Path(mapping[member]["filename"]) for member in ("executable", "nvram-template")]
+        if all(file.exists() for file in files):  # Debian's do not all
+            images[path.stem] = files
+    assert any("aarch64" in name for name in images) and any("x86_64" in name for name in images)
+    for name in images:
+        fwfs("guest", "add", "--firmware", name, name)
+    fw = mount()
+    for name, (code, template) in images.items():
+        assert sha256(fw / name / "code") == sha256(code)
+        assert sha256(fw / name / "vars") == sha256(template)
 
 
 # ---- Attributes ----
@@ -301,10 +305,12 @@ def test_a_flash_does_not_grow(fw: Path, flash: str) -> None:
     before = path.read_bytes()
 
     def write(offset: int, data: bytes) -> None:
-        # The kernel may say it at the write, or later.
+        """All of it, as far as it goes. The kernel may say at the write that it does not, or later."""
         descriptor = os.open(path, os.O_RDWR)
         try:
-            os.pwrite(descriptor, data, offset)
+            while data:
+                written = os.pwrite(descriptor, data, offset)
+                offset, data = offset + written, data[written:]
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -325,7 +331,7 @@ def test_a_flash_is_not_allocated_or_punched(fw: Path, how: list[str]) -> None:
     path = fw / "split" / "vars"
     done = subprocess.run(["fallocate", *how, path], capture_output=True, text=True, check=False,
                           env={**os.environ, "LC_ALL": "C"})
-    assert done.returncode != 0 and "not supported" in done.stderr
+    assert done.returncode != 0 and "supported" in done.stderr
     assert path.read_bytes() == OVMF_VARS.read_bytes()
 
 

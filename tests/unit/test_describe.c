@@ -161,7 +161,7 @@ static void tells_of_firmware(void **state)
 
     static const char *const names[] = {"firmware",       "description",  "mode",      "executable",
                                         "nvram_template", "architecture", "machines",  "features",
-                                        "guests",         "created_at",   "descriptor"};
+                                        "guest_count",    "created_at",   "descriptor"};
     assert_members(object, names, sizeof names / sizeof names[0]);
     char digest[2 * STORE_DIGEST_SIZE + 3];
     digest_hex(&firmware.nvram_template, digest);
