@@ -171,7 +171,7 @@ static void tells_of_firmware(void **state)
     assert_string_equal(at(object, "/architecture"), "\"x86_64\"");
     assert_string_equal(at(object, "/machines"), "[\"pc-i440fx-*\",\"pc-q35-*\"]");
     assert_string_equal(at(object, "/features"), "[\"acpi-s3\",\"secure-boot\"]");
-    assert_string_equal(at(object, "/guests"), "2");
+    assert_string_equal(at(object, "/guest_count"), "2");
     assert_string_equal(at(object, "/descriptor/mapping/device"), "\"flash\"");
 }
 
