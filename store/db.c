@@ -50,6 +50,8 @@ int db_fail(struct db *db, const char *sql, struct error *err)
                          "the store cannot be written: its file or directory is read-only");
     if (code == -EUCLEAN)
         return error_set(err, code, "the store is damaged (%s)", sqlite3_errmsg(db->handle));
+    if (code == -EINVAL)
+        return error_set(err, code, "not an fwfs store: no SQLite database");
     return error_set(err, code, "the store failed: %s (%s)", sqlite3_errmsg(db->handle), sql);
 }
 

@@ -159,9 +159,9 @@ int store_firmware_add(struct store *store, const struct store_firmware_spec *sp
     if (r < 0)
         return r;
     if ((spec->mode == FLASH_MODE_SPLIT) != (spec->nvram_template.bytes != NULL))
-        return error_set(err, -EINVAL, "firmware '%s': mode %s %s an nvram-template", spec->name,
+        return error_set(err, -EINVAL, "firmware '%s': mode %s %s nvram-template", spec->name,
                          flash_mode_name(spec->mode),
-                         spec->mode == FLASH_MODE_SPLIT ? "needs" : "takes no");
+                         spec->mode == FLASH_MODE_SPLIT ? "needs an" : "takes no");
 
     cleanup_txn struct txn txn = {0};
     struct store_firmware there;

@@ -15,9 +15,10 @@ int store_check_name(const char *noun, const char *name, struct error *err)
     if (name[0] == '.' || name[0] == '-')
         return error_set(err, -EINVAL, "a %s's name cannot begin with '%c': '%s'", noun, name[0],
                          name);
-    for (size_t length; *name; name += length) {
+    size_t length;
+    for (const char *at = name; *at; at += length) {
         uint32_t code;
-        length = utf8_next(name, &code);
+        length = utf8_next(at, &code);
         if (length == 0)
             return error_set(err, -EINVAL, "a %s's name must be UTF-8: '%s'", noun, name);
         if (code == '/')

@@ -104,8 +104,6 @@ int schema_check(struct db *db, struct error *err)
 {
     int64_t application = 0, version = 0;
     int r = pragma(db, "PRAGMA application_id", &application, err);
-    if (r == -EINVAL)
-        return error_set(err, r, "not an fwfs store: no SQLite database");
     if (r < 0)
         return r;
     if (application != SCHEMA_APPLICATION_ID)
