@@ -5,12 +5,21 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Names and paths are quoted in errors, and may hold what a terminal would obey. */
+#include "base/utf8.h"
+
+/* Names and paths are quoted in errors, and may hold what a terminal would obey, or be cut short.
+ */
 static void make_printable(char *text)
 {
-    for (unsigned char *p = (unsigned char *)text; *p; p++)
-        if (*p < 0x20 || *p == 0x7f)
-            *p = '?';
+    for (size_t length; *text; text += length) {
+        uint32_t character;
+        length = utf8_next(text, &character);
+        if (length == 0)
+            *text = '?';
+        else if (character < 0x20 || (character >= 0x7f && character < 0xa0))
+            memset(text, '?', length);
+        length = length ? length : 1;
+    }
 }
 
 int error_set(struct error *err, int code, const char *format, ...)

@@ -5,9 +5,9 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "base/utf8.h"
 #include "cli/text.h"
-#include "firmware/json.h"
 #include "guest/describe.h"
 
 int output_failed(void)

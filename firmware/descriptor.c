@@ -12,7 +12,7 @@
 
 #include "firmware/descriptor_schema.h"
 #include "firmware/file.h"
-#include "firmware/json.h"
+#include "base/json.h"
 
 struct descriptor {
     struct json_object *root;

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "firmware/json.h"
+#include "base/json.h"
 
 #define NANOSECONDS 1000000000
 
@@ -73,7 +73,7 @@ static struct json_object *add_object(struct json_object *object, const char *na
 }
 
 /* ISO 8601, UTC. */
-static struct json_object *new_time(int64_t nanoseconds)
+struct json_object *describe_time(int64_t nanoseconds)
 {
     time_t seconds = (time_t)(nanoseconds / NANOSECONDS);
     struct tm tm;
@@ -169,7 +169,7 @@ int describe_guest(struct store *store, const struct store_guest *guest, struct 
     if (r < 0)
         return r;
     if (add_owner(&guest->flash.attr, object) < 0 ||
-        json_add(object, "created_at", new_time(guest->created_at)) < 0 ||
+        json_add(object, "created_at", describe_time(guest->created_at)) < 0 ||
         add_views(guest, object) < 0)
         return no_memory(err);
     return add_usage(store, guest, object, err);
@@ -268,7 +268,7 @@ int describe_firmware(struct store *store, const struct store_firmware *firmware
         json_add(object, "mode", json_object_new_string(flash_mode_name(firmware->mode))) < 0 ||
         add_descriptor_facts(firmware, descriptor, object) < 0 ||
         json_add(object, "guest_count", json_object_new_uint64(guests)) < 0 ||
-        json_add(object, "created_at", new_time(firmware->created_at)) < 0 ||
+        json_add(object, "created_at", describe_time(firmware->created_at)) < 0 ||
         add_descriptor(descriptor, object) < 0)
         return no_memory(err);
     return 0;

@@ -15,6 +15,9 @@
 /* A new object with "schema_version" in it; NULL when memory ran out. */
 struct json_object *describe_new(void);
 
+/* A time in nanoseconds since 1970 as ISO 8601 in UTC. */
+struct json_object *describe_time(int64_t nanoseconds);
+
 /* Adds the members that tell of a guest, or of a firmware, to `object`. */
 int describe_guest(struct store *store, const struct store_guest *guest, struct json_object *object,
                    struct error *err);

@@ -9,31 +9,45 @@
 /* Past this, zstd gains little on 4 KiB of variables and takes longer. */
 #define PRIVATE_COMPRESSION_LEVEL 9
 
+/* 1 and the block's bytes; 0 if it is no longer pending; -EUCLEAN if it is damaged. */
+static int get_pending(struct db *db, int64_t key, uint8_t block[STORE_BLOCK_SIZE],
+                       struct error *err)
+{
+    static const char sql[] =
+        "SELECT checksum, data FROM flash_blocks WHERE key = ? AND encoding = 4";
+    cleanup_stmt sqlite3_stmt *stmt = NULL;
+    int r = db_prepare(db, sql, &stmt, err);
+    if (r < 0)
+        return r;
+    db_bind(stmt, "i", key);
+    r = db_step(db, stmt, err);
+    if (r <= 0)
+        return r;
+    struct block_data data = {.encoding = BLOCK_PENDING,
+                              .bytes = sqlite3_column_blob(stmt, 1),
+                              .size = (size_t)sqlite3_column_bytes(stmt, 1)};
+    bool right = block_checksum(&db->codec, key, data) == sqlite3_column_int64(stmt, 0) &&
+                 block_decode(&db->codec, data, block) == 0;
+    return right ? 1 : -EUCLEAN;
+}
+
 static int compress_one(struct db *db, int64_t key, struct error *err)
 {
-    static const char get[] = "SELECT encoding, checksum, data FROM flash_blocks WHERE key = ?";
     static const char put[] =
         "UPDATE flash_blocks SET encoding = ?2, checksum = ?3, data = ?4 WHERE key = ?1";
+    /* It keeps its checksum, which is still wrong: its reader is told, and nobody tries again. */
+    static const char give_up[] = "UPDATE flash_blocks SET encoding = 0 WHERE key = ?";
     uint8_t block[STORE_BLOCK_SIZE];
-    {
-        cleanup_stmt sqlite3_stmt *stmt = NULL;
-        int r = db_prepare(db, get, &stmt, err);
-        if (r < 0)
-            return r;
-        db_bind(stmt, "i", key);
-        r = db_step(db, stmt, err);
-        if (r <= 0)
-            return r;
-        struct block_data data = {.encoding = (enum block_encoding)sqlite3_column_int(stmt, 0),
-                                  .bytes = sqlite3_column_blob(stmt, 2),
-                                  .size = (size_t)sqlite3_column_bytes(stmt, 2)};
-        /* A damaged block stays as it is, for its reader to be told. */
-        if (block_checksum(&db->codec, key, data) != sqlite3_column_int64(stmt, 1) ||
-            block_decode(&db->codec, data, block) < 0)
-            return error_set(err, -EUCLEAN, "the store is damaged: block %lld of flash %lld",
-                             (long long)(key & ((INT64_C(1) << FLASH_BLOCK_INDEX_BITS) - 1)),
-                             (long long)(key >> FLASH_BLOCK_INDEX_BITS));
+    int r = get_pending(db, key, block, err);
+    if (r == -EUCLEAN) {
+        r = db_run(db, err, give_up, "i", key);
+        return r < 0 ? r
+                     : error_set(err, -EUCLEAN, "the store is damaged: flash %lld at offset %lld",
+                                 (long long)(key >> FLASH_BLOCK_INDEX_BITS),
+                                 (long long)flash_block_index(key) * STORE_BLOCK_SIZE);
     }
+    if (r <= 0)
+        return r;
     struct block_data data = block_compress(&db->codec, block, PRIVATE_COMPRESSION_LEVEL);
     int64_t checksum = block_checksum(&db->codec, key, data);
     return db_run(db, err, put, "iiib", key, (int64_t)data.encoding, checksum, data.bytes,
@@ -72,9 +86,15 @@ int store_maintain(struct store *store, struct error *err)
     int r = txn_begin(store, &txn, err);
     if (r < 0)
         return r;
-    for (int i = 0; i < count && r == 0; i++)
+    bool damaged = false;
+    for (int i = 0; i < count && r == 0; i++) {
         r = compress_one(txn.db, keys[i], err);
+        damaged = damaged || r == -EUCLEAN;
+        r = r == -EUCLEAN ? 0 : r;
+    }
     if (r == 0)
-        r = txn_commit(&txn, err);
-    return r < 0 ? r : count == BATCH;
+        r = txn_commit(&txn, damaged ? NULL : err);
+    if (r < 0)
+        return r;
+    return damaged ? -EUCLEAN : count == BATCH;
 }

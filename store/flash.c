@@ -77,16 +77,13 @@ int store_flash_get(struct store *store, int64_t flash, struct store_flash *ret,
     return r < 0 ? r : flash_get(reader.db, flash, ret, err);
 }
 
-int store_flash_set_attr(struct store *store, int64_t flash, unsigned mask,
-                         const struct store_attr *attr, struct error *err)
+int flash_set_attr(struct db *db, int64_t flash, unsigned mask, const struct store_attr *attr,
+                   struct error *err)
 {
     static const char sql[] = "UPDATE flashes SET uid = ?2, gid = ?3, mode = ?4, mtime = ?5,"
                               " atime = ?6, ctime = ?7 WHERE id = ?1";
-    cleanup_txn struct txn txn = {0};
     struct store_flash now;
-    int r = txn_begin(store, &txn, err);
-    if (r == 0)
-        r = flash_get(txn.db, flash, &now, err);
+    int r = flash_get(db, flash, &now, err);
     if (r < 0)
         return r;
     if (mask & STORE_ATTR_UID)
@@ -101,16 +98,18 @@ int store_flash_set_attr(struct store *store, int64_t flash, unsigned mask,
         now.attr.mtime = attr->mtime;
     if (mask & STORE_ATTR_CTIME)
         now.attr.ctime = attr->ctime;
-    r = run_with_attr(txn.db, sql, flash, &now.attr, err);
-    return r < 0 ? r : txn_commit(&txn, err);
+    return run_with_attr(db, sql, flash, &now.attr, err);
 }
 
 int flash_remove(struct db *db, int64_t flash, struct error *err)
 {
     static const char drop_blocks[] = "DELETE FROM flash_blocks WHERE key BETWEEN ? AND ?";
+    static const char drop_xattrs[] = "DELETE FROM flash_xattrs WHERE flash_id = ?";
     static const char drop_flash[] = "DELETE FROM flashes WHERE id = ?";
     int r = db_run(db, err, drop_blocks, "ii", flash_block_key(flash, 0),
                    flash_block_key(flash + 1, 0) - 1);
+    if (r == 0)
+        r = db_run(db, err, drop_xattrs, "i", flash);
     return r < 0 ? r : db_run(db, err, drop_flash, "i", flash);
 }
 

@@ -13,7 +13,7 @@ static int put_private_row(struct db *db, sqlite3_stmt *stmt, const struct span 
     struct block_data data = {.encoding = (enum block_encoding)sqlite3_column_int(stmt, 1),
                               .bytes = sqlite3_column_blob(stmt, 3),
                               .size = (size_t)sqlite3_column_bytes(stmt, 3)};
-    int64_t index = key & ((INT64_C(1) << FLASH_BLOCK_INDEX_BITS) - 1);
+    int64_t index = flash_block_index(key);
     if (block_checksum(&db->codec, key, data) != sqlite3_column_int64(stmt, 2) ||
         block_decode(&db->codec, data, block) < 0)
         return error_set(err, -EUCLEAN,
@@ -115,14 +115,11 @@ static int touch(struct db *db, int64_t flash, int64_t now, struct error *err)
     return db_run(db, err, sql, "ii", flash, now);
 }
 
-int store_flash_write(struct store *store, int64_t flash, uint64_t offset, const void *bytes,
-                      size_t length, int64_t now, struct error *err)
+int flash_write(struct db *db, int64_t flash, uint64_t offset, const void *bytes, size_t length,
+                int64_t now, struct error *err)
 {
-    cleanup_txn struct txn txn = {0};
     struct store_flash found;
-    int r = txn_begin(store, &txn, err);
-    if (r == 0)
-        r = flash_get(txn.db, flash, &found, err);
+    int r = flash_get(db, flash, &found, err);
     if (r < 0)
         return r;
     if (offset > found.size || length > found.size - offset)
@@ -134,14 +131,12 @@ int store_flash_write(struct store *store, int64_t flash, uint64_t offset, const
         size_t part = STORE_BLOCK_SIZE - offset % STORE_BLOCK_SIZE;
         if (part > length)
             part = length;
-        r = write_part(txn.db, &found, offset, from, part, err);
+        r = write_part(db, &found, offset, from, part, err);
         offset += part;
         from += part;
         length -= part;
     }
-    if (r == 0)
-        r = touch(txn.db, flash, now, err);
-    return r < 0 ? r : txn_commit(&txn, err);
+    return r < 0 || now == 0 ? r : touch(db, flash, now, err);
 }
 
 int store_flash_erase(struct store *store, int64_t flash, int64_t now, struct error *err)

@@ -89,6 +89,30 @@ int store_guest_each(struct store *store, enum store_guest_order order, int64_t 
     return r;
 }
 
+int store_guest_each_name(struct store *store, int64_t after,
+                          int (*each)(int64_t id, const char *name, void *data), void *data,
+                          struct error *err)
+{
+    static const char sql[] = "SELECT id, name FROM guests WHERE id > ? ORDER BY id";
+    cleanup_reader struct reader reader = {0};
+    cleanup_stmt sqlite3_stmt *stmt = NULL;
+    int r = reader_begin(store, &reader, err);
+    if (r == 0)
+        r = db_prepare(reader.db, sql, &stmt, err);
+    if (r < 0)
+        return r;
+    db_bind(stmt, "i", after);
+    while ((r = db_step(reader.db, stmt, err)) > 0) {
+        char name[STORE_NAME_MAX + 1];
+        r = name_from_column(stmt, 1, name, err);
+        if (r == 0)
+            r = each(sqlite3_column_int64(stmt, 0), name, data);
+        if (r != 0)
+            return r;
+    }
+    return r;
+}
+
 /* ---- Changing ---- */
 
 struct found_guest {

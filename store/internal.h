@@ -17,8 +17,9 @@ struct sync_state {
     pthread_mutex_t lock;
     pthread_cond_t finished;
     uint64_t started, completed; /* rounds */
-    bool running;
-    int result;      /* of the round that completed last */
+    bool running, ever;
+    uint64_t failed; /* the last round that failed, and with what */
+    int failure;
     uint64_t synced; /* the count of commits that the last good round covers */
     struct db *db;
     sqlite3_file *wal;
@@ -34,6 +35,8 @@ struct store {
     struct db *idle[STORE_IDLE_READERS_MAX];
     size_t idle_count;
     struct sync_state sync;
+    pthread_mutex_t checkpoint_lock;
+    struct db *checkpointer;
 };
 
 /* One read transaction: everything read through it is of one moment. */
@@ -64,6 +67,9 @@ int64_t store_now(void);
 
 void sync_init(struct sync_state *sync);
 void sync_clear(struct sync_state *sync);
+
+/* Bytes in the write-ahead log's file. */
+uint64_t log_size(const struct store *store);
 
 /* ---- Images, within a transaction ---- */
 
@@ -108,10 +114,19 @@ static inline int64_t flash_block_key(int64_t flash, int64_t index)
     return flash << FLASH_BLOCK_INDEX_BITS | index;
 }
 
+static inline int64_t flash_block_index(int64_t key)
+{
+    return key & ((INT64_C(1) << FLASH_BLOCK_INDEX_BITS) - 1);
+}
+
 int flash_add(struct db *db, int64_t image, const struct store_attr *attr, int64_t *ret,
               struct error *err);
 int flash_get(struct db *db, int64_t flash, struct store_flash *ret, struct error *err);
 int flash_remove(struct db *db, int64_t flash, struct error *err);
+int flash_write(struct db *db, int64_t flash, uint64_t offset, const void *bytes, size_t length,
+                int64_t now, struct error *err);
+int flash_set_attr(struct db *db, int64_t flash, unsigned mask, const struct store_attr *attr,
+                   struct error *err);
 
 /* The columns of a flash, in a query where `flashes` is named l and its image i. */
 #define FLASH_COLUMNS "l.id, l.image_id, i.size, l.uid, l.gid, l.mode, l.mtime, l.atime, l.ctime"

@@ -57,6 +57,13 @@ static const char version_1[] =
     "  ctime INTEGER"
     ") STRICT;"
 
+    "CREATE TABLE flash_xattrs ("
+    "  flash_id INTEGER NOT NULL REFERENCES flashes,"
+    "  name TEXT NOT NULL,"
+    "  value BLOB NOT NULL,"
+    "  PRIMARY KEY (flash_id, name)"
+    ") STRICT, WITHOUT ROWID;"
+
     "CREATE TABLE guests ("
     "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
     "  name TEXT NOT NULL UNIQUE,"

@@ -2,17 +2,7 @@
 #include "store/schema.h"
 
 #include <errno.h>
-#include <sys/stat.h>
 #include <sys/statvfs.h>
-
-static uint64_t log_size(const char *path)
-{
-    cleanup_free char *log = NULL;
-    struct stat st;
-    if (asprintf(&log, "%s-wal", path) < 0 || stat(log, &st) < 0)
-        return 0;
-    return (uint64_t)st.st_size;
-}
 
 static int get_space(struct store *store, struct db *db, struct store_space *ret, struct error *err)
 {
@@ -28,7 +18,7 @@ static int get_space(struct store *store, struct db *db, struct store_space *ret
     if (statvfs(store->path, &disk) < 0)
         return error_set(err, -errno, "%s: %m", store->path);
     *ret = (struct store_space){
-        .file_bytes = (uint64_t)(pages * page_size) + log_size(store->path),
+        .file_bytes = (uint64_t)(pages * page_size) + log_size(store),
         .free_bytes = (uint64_t)(free_pages * page_size),
         .disk_free_bytes = (uint64_t)disk.f_bavail * disk.f_frsize,
     };

@@ -107,17 +107,28 @@ static int make_database(const char *path, struct error *err)
     return r < 0 ? r : schema_create(db, err);
 }
 
-int store_create(const char *path, struct error *err)
+static int check_absent(const char *path, struct error *err)
 {
     struct stat st;
     if (lstat(path, &st) == 0)
         return error_set(err, -EEXIST, "%s exists already; a store is made only where nothing is",
                          path);
+    return 0;
+}
 
+int store_create(const char *path, struct error *err)
+{
     cleanup_free char *copy = strdup(path);
     cleanup_free char *draft = NULL;
-    if (!copy || asprintf(&draft, "%s.XXXXXX", path) < 0)
+    cleanup_free char *log = NULL;
+    if (!copy || asprintf(&draft, "%s.XXXXXX", path) < 0 || asprintf(&log, "%s-wal", path) < 0)
         return error_set(err, -ENOMEM, "out of memory");
+    int r = check_absent(path, err);
+    /* SQLite would replay another store's log into the new one. */
+    if (r == 0)
+        r = check_absent(log, err);
+    if (r < 0)
+        return r;
     const char *directory = dirname(copy);
     if (mkdir(directory, 0700) < 0 && errno != EEXIST)
         return error_set(err, -errno, "%s: %m; make the directory first", directory);
@@ -126,7 +137,7 @@ int store_create(const char *path, struct error *err)
     cleanup_fd int fd = mkostemp(draft, O_CLOEXEC);
     if (fd < 0)
         return error_set(err, -errno, "%s: %m", directory);
-    int r = make_database(draft, err);
+    r = make_database(draft, err);
     if (r == 0 && link(draft, path) < 0)
         r = error_set(err, -errno, "%s: %m", path);
     unlink(draft);
@@ -142,6 +153,7 @@ int store_open(const char *path, unsigned flags, struct store **ret, struct erro
         return error_set(err, -ENOMEM, "out of memory");
     pthread_mutex_init(&store->write_lock, NULL);
     pthread_mutex_init(&store->pool_lock, NULL);
+    pthread_mutex_init(&store->checkpoint_lock, NULL);
     sync_init(&store->sync);
     store->flags = flags;
     store->path = strdup(path);
@@ -175,8 +187,10 @@ void store_close(struct store *store)
     sync_clear(&store->sync);
     for (size_t i = 0; i < store->idle_count; i++)
         db_close(store->idle[i]);
+    db_close(store->checkpointer);
     /* Last, so that it is the one that moves the log into the database. */
     db_close(store->writer);
+    pthread_mutex_destroy(&store->checkpoint_lock);
     pthread_mutex_destroy(&store->pool_lock);
     pthread_mutex_destroy(&store->write_lock);
     free(store->path);

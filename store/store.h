@@ -58,8 +58,21 @@ void store_closep(struct store **store);
 int store_sync(struct store *store, struct error *err);
 
 /* Work that is better done beside the writers: compresses private blocks written since, a bounded
- * number a call. Returns 1 if there may be more to do, else 0. */
+ * number a call. Returns 1 if there may be more to do, else 0; -EUCLEAN once for a damaged block,
+ * which is then left to its readers to be told. */
 int store_maintain(struct store *store, struct error *err);
+
+/* Moves what is in the write-ahead log into the store's file when there is enough of it, so that
+ * the log does not grow without bound. Never waits for readers or writers, nor makes them wait,
+ * unless the log has grown very large. */
+int store_checkpoint(struct store *store, struct error *err);
+
+/* Space that is set aside on the store's disk, for the moment when the disk is full: held in a file
+ * beside the store. Holding is done again by whoever notices that there is room: it takes the space
+ * only if twice as much stays free, and is cheap when it is held already. Releasing returns true if
+ * there was something to release. */
+void store_reserve_hold(struct store *store);
+bool store_reserve_release(struct store *store);
 
 /* Room of the store's file, and of the disk that it is on. */
 struct store_space {
@@ -211,6 +224,11 @@ int store_guest_each(struct store *store, enum store_guest_order order, int64_t 
                      int (*each)(const struct store_guest *guest, void *data), void *data,
                      struct error *err);
 
+/* The same, but ids and names only, by id. */
+int store_guest_each_name(struct store *store, int64_t after,
+                          int (*each)(int64_t id, const char *name, void *data), void *data,
+                          struct error *err);
+
 /* `delta` is what a flash holds of its own: blocks that differ from its image. */
 struct store_usage {
     uint64_t delta_blocks;
@@ -227,14 +245,54 @@ int store_flash_get(struct store *store, int64_t flash, struct store_flash *ret,
 int store_flash_set_attr(struct store *store, int64_t flash, unsigned mask,
                          const struct store_attr *attr, struct error *err);
 
+/* Extended attributes of a flash, by their full name ("user.x"). Reading returns the size of the
+ * value
+ * (-ENODATA: there is none), or of the list of NUL-ended names, and copies it if it fits into
+ * `size` bytes. */
+ssize_t store_flash_get_xattr(struct store *store, int64_t flash, const char *name, void *value,
+                              size_t size, struct error *err);
+ssize_t store_flash_list_xattr(struct store *store, int64_t flash, char *names, size_t size,
+                               struct error *err);
+
+/* All attributes of a flash together, names and values, take at most this. */
+#define STORE_XATTR_SIZE_MAX 65536
+
+/* `flags` as setxattr(2): XATTR_CREATE (-EEXIST), XATTR_REPLACE (-ENODATA); -ENOSPC past
+ * STORE_XATTR_SIZE_MAX. */
+int store_flash_set_xattr(struct store *store, int64_t flash, const char *name, const void *value,
+                          size_t size, int flags, struct error *err);
+int store_flash_remove_xattr(struct store *store, int64_t flash, const char *name,
+                             struct error *err);
+
 /* As store_image_read(), of the overlay. */
 ssize_t store_flash_read(struct store *store, int64_t flash, uint64_t offset, void *buffer,
                          size_t length, struct error *err);
 
 /* Writes all of it in one transaction, or nothing; -EFBIG if it would pass the flash's end. Blocks
- * that come to equal the image's are given back. Sets mtime and ctime to `now`. */
+ * that come to equal the image's are given back. Sets mtime and ctime to `now`, unless that is 0.
+ */
 int store_flash_write(struct store *store, int64_t flash, uint64_t offset, const void *bytes,
                       size_t length, int64_t now, struct error *err);
+
+/* One change of many that are committed together. */
+struct store_change {
+    enum store_change_kind {
+        STORE_CHANGE_WRITE, /* offset, bytes, length, now: as store_flash_write() */
+        STORE_CHANGE_ATTR,  /* mask, attr: as store_flash_set_attr() */
+    } kind;
+    int64_t flash;
+    uint64_t offset;
+    const void *bytes;
+    size_t length;
+    int64_t now;
+    unsigned mask;
+    struct store_attr attr;
+    int result; /* set by store_apply(): 0 or a negative errno */
+};
+
+/* Makes the changes, in order, in as few transactions as can be: each is whole or not at all, and
+ * one that fails takes no other with it. Returns the first failure, of which `err` tells, or 0. */
+int store_apply(struct store *store, struct store_change *changes, size_t count, struct error *err);
 
 /* Sets every byte to 0xFF, as erasing a flash device does. */
 int store_flash_erase(struct store *store, int64_t flash, int64_t now, struct error *err);

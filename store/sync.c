@@ -44,32 +44,44 @@ static int sync_log(struct store *store, struct error *err)
     return 0;
 }
 
+/* Runs the next round, for everybody. Called with the lock held. */
+static void run_round(struct store *store, struct error *err)
+{
+    struct sync_state *sync = &store->sync;
+    sync->running = true;
+    uint64_t round = ++sync->started;
+    uint64_t commits = store->commits;
+    pthread_mutex_unlock(&sync->lock);
+    int r = sync_log(store, err);
+    pthread_mutex_lock(&sync->lock);
+    sync->completed = round;
+    if (r < 0) {
+        sync->failed = round;
+        sync->failure = r;
+    } else {
+        sync->synced = commits;
+        sync->ever = true;
+    }
+    sync->running = false;
+    pthread_cond_broadcast(&sync->finished);
+}
+
 int store_sync(struct store *store, struct error *err)
 {
     struct sync_state *sync = &store->sync;
     pthread_mutex_lock(&sync->lock);
+    /* The first round is never saved: an earlier process may have left what it had not synced. */
+    bool needed = !sync->ever || store->commits != sync->synced;
     uint64_t round = sync->started + 1;
-    if (store->commits == sync->synced)
-        round = 0;
-    while (sync->completed < round) {
-        if (sync->running) {
+    while (needed && sync->completed < round) {
+        if (sync->running)
             pthread_cond_wait(&sync->finished, &sync->lock);
-            continue;
-        }
-        sync->running = true;
-        uint64_t mine = ++sync->started;
-        uint64_t commits = store->commits;
-        pthread_mutex_unlock(&sync->lock);
-        int r = sync_log(store, err);
-        pthread_mutex_lock(&sync->lock);
-        sync->completed = mine;
-        sync->result = r;
-        if (r == 0)
-            sync->synced = commits;
-        sync->running = false;
-        pthread_cond_broadcast(&sync->finished);
+        else
+            run_round(store, err);
     }
-    int r = round ? sync->result : 0;
+    /* The disk may have dropped what a round that failed was to write, so it is no better that a
+     * later round went well. */
+    int r = needed && sync->failed >= round ? sync->failure : 0;
     pthread_mutex_unlock(&sync->lock);
     if (r < 0)
         error_set(err, r, "the store's log could not be synced to the disk");

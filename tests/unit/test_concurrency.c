@@ -347,6 +347,29 @@ static void a_killed_writer_loses_nothing(void **state)
     assert_memory_equal(bytes, "survives", 8);
 }
 
+/* Its changes reached the log, but not the disk. */
+static void a_killed_writers_changes_are_synced_too(void **state)
+{
+    int64_t flash = flash_of(*state);
+    store_close(*state);
+    *state = NULL;
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct store *store;
+        _exit(store_open(FIXTURE_STORE, STORE_LAZY_SYNC, &store, NULL) < 0 ||
+              store_flash_write(store, flash, 0, "x", 1, 1, NULL) < 0);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    fixture_reopen(state, STORE_LAZY_SYNC);
+    struct error err = {0};
+    int before = disk.count;
+    assert_ok(store_sync(*state, &err), err);
+    assert_true(disk.count > before);
+}
+
 /* ---- Nothing stays behind ---- */
 
 static int stop(const struct store_guest *guest, void *data)
@@ -440,6 +463,7 @@ int main(void)
         with_store(threads_share_a_store),
         with_store(processes_share_a_store),
         with_store(a_killed_writer_loses_nothing),
+        with_store(a_killed_writers_changes_are_synced_too),
         with_store(nothing_pins_the_log),
     };
     return cmocka_run_group_tests_name("concurrency", tests, NULL, NULL);

@@ -5,7 +5,7 @@
 #include <time.h>
 
 #include "base/cleanup.h"
-#include "firmware/json.h"
+#include "base/json.h"
 #include "guest/describe.h"
 #include "guest_fixture.h"
 #include "testing.h"

@@ -4,8 +4,8 @@
 #include <sys/stat.h>
 
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "firmware/descriptor.h"
-#include "firmware/json.h"
 #include "scratch.h"
 #include "testing.h"
 

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -62,6 +63,27 @@ static void makes_a_store_only_where_nothing_is(void **state)
     assert_create_refuses("link", -EEXIST, "link exists already; ");
     assert_create_refuses("no/such/fwfs.db", -ENOENT, "no/such: No such file or directory; ");
     assert_create_refuses("empty/fwfs.db", -ENOTDIR, "empty: Not a directory");
+}
+
+/* A log without its store would be replayed into the new one. */
+static void makes_no_store_beside_another_ones_log(void **state)
+{
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct store *store;
+        if (store_create(FIXTURE_STORE, NULL) < 0 || store_open(FIXTURE_STORE, 0, &store, NULL) < 0)
+            _exit(1);
+        fixture_firmware(store, "ovmf", "aA");
+        _exit(0);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_int_equal(unlink(FIXTURE_STORE), 0);
+    struct error err = {0};
+    assert_error(store_create(FIXTURE_STORE, &err), -EEXIST, err, "fwfs.db-wal ");
+    assert_int_not_equal(access(FIXTURE_STORE, F_OK), 0);
 }
 
 static void assert_open_refuses(const char *path, int code, const char *error)
@@ -305,6 +327,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         in_directory(makes_an_empty_store),
         in_directory(makes_a_store_only_where_nothing_is),
+        in_directory(makes_no_store_beside_another_ones_log),
         in_directory(opens_no_other_file),
         in_directory(opens_no_other_database),
         in_directory(opens_no_newer_store),

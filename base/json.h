@@ -1,6 +1,6 @@
 /* What json-c leaves to its callers: release by scope, and additions that cannot fail unseen. */
-#ifndef FWFS_FIRMWARE_JSON_H
-#define FWFS_FIRMWARE_JSON_H
+#ifndef FWFS_BASE_JSON_H
+#define FWFS_BASE_JSON_H
 
 #include <errno.h>
 #include <json-c/json.h>

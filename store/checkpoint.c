@@ -1,0 +1,49 @@
+/* Checkpoints, on a connection of their own.
+ *
+ * A passive checkpoint makes nobody wait, but under steady writers the log never starts afresh
+ * after it. So what was written meanwhile is then moved with the writers held, which takes but a
+ * moment. */
+#include "store/internal.h"
+
+#include <sys/stat.h>
+
+/* From here on a checkpoint is worth its syncs. */
+#define LOG_SIZE_WORTHWHILE ((uint64_t)4 << 20)
+
+uint64_t log_size(const struct store *store)
+{
+    cleanup_free char *log = NULL;
+    struct stat st;
+    if (asprintf(&log, "%s-wal", store->path) < 0 || stat(log, &st) < 0)
+        return 0;
+    return (uint64_t)st.st_size;
+}
+
+static int checkpoint(struct store *store, int mode, struct error *err)
+{
+    int r = 0;
+    if (!store->checkpointer)
+        r = db_open(store->path, DB_WRITE_LAZY, &store->checkpointer, err);
+    if (r < 0)
+        return r;
+    switch (sqlite3_wal_checkpoint_v2(store->checkpointer->handle, NULL, mode, NULL, NULL)) {
+    case SQLITE_OK:
+    case SQLITE_BUSY: /* another process is at it, or readers are: next time */
+    case SQLITE_LOCKED:
+        return 0;
+    default:
+        return db_fail(store->checkpointer, "checkpoint", err);
+    }
+}
+
+int store_checkpoint(struct store *store, struct error *err)
+{
+    if (log_size(store) < LOG_SIZE_WORTHWHILE)
+        return 0;
+    pthread_mutex_lock(&store->checkpoint_lock);
+    int r = checkpoint(store, SQLITE_CHECKPOINT_PASSIVE, err);
+    if (r == 0)
+        r = checkpoint(store, SQLITE_CHECKPOINT_TRUNCATE, err);
+    pthread_mutex_unlock(&store->checkpoint_lock);
+    return r;
+}
