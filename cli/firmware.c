@@ -6,12 +6,12 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "cli/cli.h"
 #include "cli/import.h"
 #include "cli/names.h"
 #include "cli/output.h"
 #include "firmware/image.h"
-#include "firmware/json.h"
 #include "guest/describe.h"
 #include "guest/install.h"
 

@@ -5,10 +5,10 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "cli/cli.h"
 #include "cli/names.h"
 #include "cli/output.h"
-#include "firmware/json.h"
 #include "guest/describe.h"
 #include "guest/qemu.h"
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "firmware/json.h"
+#include "base/json.h"
 #include "firmware/search.h"
 #include "guest/install.h"
 

@@ -12,6 +12,7 @@
 
 #include "cli/cli.h"
 #include "cli/output.h"
+#include "fs/mount.h"
 
 enum exit_code {
     EXIT_DONE = 0,
@@ -146,6 +147,9 @@ int main(int argc, char **argv)
     struct cli cli = {0};
     struct error err = {0};
 
+    int status;
+    if (argc > 0 && mount_is_part(argv[0], &status))
+        return status;
     if (hold_standard_descriptors() < 0)
         return EXIT_FAILED;
     signal(SIGPIPE, SIG_IGN);

@@ -31,21 +31,29 @@ static int run_mount(struct cli *cli, int argc, char **argv, struct error *err)
     static const struct option options[] = {
         {"options", required_argument, NULL, 'o'},
         {"foreground", no_argument, NULL, 'f'},
+        {"reload", no_argument, NULL, 'r'},
         CLI_GLOBAL_OPTIONS,
     };
     cleanup_free char *list = NULL, *store = NULL;
     struct mount_config config = {0};
+    bool reload = false;
     int option, r = 0;
     while (r == 0 && (option = cli_option(cli, argc, argv, options, err)) != 0) {
         if (option < 0)
             return option;
         if (option == 'o')
             r = append_options(&list, optarg, err);
+        else if (option == 'r')
+            reload = true;
         else
             config.foreground = true;
     }
     if (r == 0)
         r = cli_operands(cli, argc, argv, 1, 1, err);
+    if (r == 0 && reload && (list || config.foreground))
+        r = cli_usage(cli, err, "--reload takes no other option");
+    if (r == 0 && reload)
+        return mount_reload(argv[optind], err);
     if (r == 0)
         r = check_store(cli, &store, err);
     if (r < 0)
@@ -69,10 +77,17 @@ static const char mount_help[] =
     "  guest.json     what 'fwfs guest show --json' prints\n"
     "Returns when the mount answers, and leaves a process behind that serves it until\n"
     "'umount MOUNTPOINT' or 'fusermount3 -u MOUNTPOINT'. Exit code 3: no such directory, or\n"
-    "no store; 4: something is mounted there already.\n"
+    "no store; 4: something is mounted there already, or the store is elsewhere.\n"
+    "\n"
+    "The process may be upgraded, and may even crash, while guests run: install the new fwfs and\n"
+    "run 'fwfs mount --reload MOUNTPOINT' (or send SIGHUP to the supervisor that 'fwfs status'\n"
+    "names). No request fails, and if the new program does not work the old one goes on. On a\n"
+    "kernel older than 6.9 an upgrade works too, but a crash leaves requests unanswered that\n"
+    "were under way then: who waits for them waits until the mount is aborted.\n"
     "\n"
     "Options:\n"
     "  -o, --options OPT,…  options of the mount, see below; may be given more than once\n"
+    "  -r, --reload         upgrade a mount that is there to the fwfs that is installed now\n"
     "  -f, --foreground     stay and log to stderr until it is unmounted\n"
     "\n"
     "Example:\n"
@@ -83,7 +98,7 @@ static const char mount_help[] =
 const struct command mount_commands[] = {
     {
         .noun = "mount",
-        .synopsis = "MOUNTPOINT [-o OPT,…] [--foreground]",
+        .synopsis = "MOUNTPOINT [-o OPT,…] [--foreground] | mount --reload MOUNTPOINT",
         .summary = "mount the guests' views at a directory",
         .help = mount_help,
         .more = mount_options_help,

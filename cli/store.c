@@ -7,9 +7,10 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "cli/cli.h"
 #include "cli/output.h"
-#include "firmware/json.h"
+#include "fs/record.h"
 #include "guest/describe.h"
 
 /* ~/.local/state or what stands for it; NULL with no home directory, or without memory. */
@@ -138,6 +139,29 @@ static struct json_object *describe_status(const char *path, const struct store_
     return steal_ptr(object);
 }
 
+/* Adds "mount": who serves the store at the moment, or null. */
+static int add_mount(struct json_object *object, const char *store, struct error *err)
+{
+    struct record record;
+    int r = record_read(store, &record, err);
+    if (r < 0)
+        return r;
+    if (r == 0) {
+        json_object_object_add(object, "mount", NULL);
+        return 0;
+    }
+    struct json_object *mount = json_object_new_object();
+    if (json_add(object, "mount", mount) < 0 ||
+        json_add(mount, "mountpoint", json_object_new_string(record.mountpoint)) < 0 ||
+        json_add(mount, "since", describe_time(record.mounted_at)) < 0 ||
+        json_add(mount, "supervisor_pid", json_object_new_int64(record.supervisor)) < 0 ||
+        json_add(mount, "worker_pid", json_object_new_int64(record.worker)) < 0 ||
+        json_add(mount, "restart_count", json_object_new_int64(record.restarts)) < 0 ||
+        json_add(mount, "upgrade_count", json_object_new_int64(record.upgrades)) < 0)
+        return error_set(err, -ENOMEM, "no memory for the output");
+    return 0;
+}
+
 static int run_status(struct cli *cli, int argc, char **argv, struct error *err)
 {
     cleanup(store_closep) struct store *store = NULL;
@@ -154,8 +178,13 @@ static int run_status(struct cli *cli, int argc, char **argv, struct error *err)
         r = store_get_status(store, &status, err);
     if (r < 0)
         return r;
-    struct json_object *object = describe_status(path, &status);
-    return cli->json ? output_json(object, err) : output_object(object, err);
+    cleanup_json struct json_object *object = describe_status(path, &status);
+    if (!object)
+        return error_set(err, -ENOMEM, "no memory for the output");
+    r = add_mount(object, path, err);
+    if (r < 0)
+        return r;
+    return cli->json ? output_json(steal_ptr(object), err) : output_object(steal_ptr(object), err);
 }
 
 static const char init_help[] =
@@ -172,6 +201,8 @@ static const char status_help[] =
     "  stored     the same after compression\n"
     "  file size  the store's file and its write-ahead log\n"
     "  free       room in the file that is used again before it grows\n"
+    "  mount      where it is mounted and since when; how often the process that serves it was\n"
+    "             restarted after a crash, or upgraded\n"
     "With --json sizes are in bytes, in members that end in \"_bytes\".\n"
     "\n"
     "Example:\n"

@@ -2,94 +2,147 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fuse.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 
-#include "base/cleanup.h"
+/* Nothing recurses, and all stacks stay in memory. */
+#define THREAD_STACK_SIZE (256 * 1024)
+/* FUSE_UNIQUE_RESEND of Linux 6.9 (include/uapi/linux/fuse.h). */
+#define UNIQUE_RESEND (UINT64_C(1) << 63)
 
-#define LOOP_THREADS_MAX 16
-/* Requests are handled on the stack; nothing recurses. */
-#define THREAD_STACK_SIZE (512 * 1024)
-
-struct loop {
-    struct fuse_session *session;
-    int stop_fd;
+struct loop_thread {
+    struct loop *loop;
+    _Atomic int64_t *busy_since;
+    struct fuse_buf buffer;
+    pthread_t id;
+    int result;
 };
 
-static void stop_all(const struct loop *loop)
+static __thread struct {
+    bool resent;
+    uint32_t opcode;
+} current;
+
+bool loop_is_resent(void)
 {
-    eventfd_write(loop->stop_fd, 1);
+    return current.resent;
 }
 
-/* True when there is a request to take, false when it is time to stop. */
-static bool wait_for_request(const struct loop *loop)
+uint32_t loop_opcode(void)
+{
+    return current.opcode;
+}
+
+static bool told_to_stop(const struct loop *loop)
+{
+    struct pollfd stop = {.fd = loop->stop_fd, .events = POLLIN};
+    return poll(&stop, 1, 0) != 0;
+}
+
+static void wait_for_request(const struct loop *loop)
 {
     struct pollfd fds[] = {{.fd = loop->stop_fd, .events = POLLIN},
                            {.fd = fuse_session_fd(loop->session), .events = POLLIN}};
-    for (;;) {
-        if (poll(fds, 2, -1) < 0 && errno != EINTR)
-            return false;
-        if (fds[0].revents)
-            return false;
-        if (fds[1].revents)
-            return true;
-    }
+    poll(fds, 2, -1);
 }
 
-static void *serve(void *data)
+/* A worker to come will say it again to libfuse, so it is kept. */
+static void keep_init(struct state *state, const struct fuse_buf *buffer)
 {
-    const struct loop *loop = data;
-    struct fuse_buf buffer = {0};
-    intptr_t r = 0;
-    while (wait_for_request(loop)) {
-        r = fuse_session_receive_buf(loop->session, &buffer);
-        if (r == -EAGAIN || r == -EINTR)
-            continue;
-        if (r <= 0)
-            break;
-        fuse_session_process_buf(loop->session, &buffer);
-        r = 0;
-    }
-    stop_all(loop);
-    free(buffer.mem);
-    return (void *)r;
+    if (buffer->size > sizeof state->init_request)
+        return;
+    memcpy(state->init_request, buffer->mem, buffer->size);
+    state->init_size = (uint32_t)buffer->size;
 }
 
-static int start_threads(struct loop *loop, pthread_t *ids, unsigned threads)
+static void process(struct loop_thread *thread)
+{
+    struct loop *loop = thread->loop;
+    const struct fuse_in_header *header = thread->buffer.mem;
+    current.resent = header->unique & UNIQUE_RESEND;
+    current.opcode = header->opcode;
+    *thread->busy_since = state_clock_ms();
+    if (current.opcode == FUSE_INIT)
+        keep_init(loop->state, &thread->buffer);
+    bool init = current.opcode == FUSE_INIT;
+    fuse_session_process_buf(loop->session, &thread->buffer);
+    if (init)
+        loop->state->init_answered = 1;
+}
+
+static int serve(struct loop_thread *thread)
+{
+    struct loop *loop = thread->loop;
+    while (!told_to_stop(loop)) {
+        int r = fuse_session_receive_buf(loop->session, &thread->buffer);
+        if (r > 0)
+            process(thread);
+        if (r == -EAGAIN || (r > 0 && loop->is_full(loop->data))) {
+            loop->settle(loop->data);
+            *thread->busy_since = 0;
+        }
+        if (r == -EAGAIN)
+            wait_for_request(loop);
+        else if (r <= 0 && r != -EINTR)
+            return r == 0 ? 1 : r;
+    }
+    return 0;
+}
+
+static void *run_thread(void *data)
+{
+    struct loop_thread *thread = data;
+    struct loop *loop = thread->loop;
+    thread->result = loop->thread_start(loop->data);
+    if (thread->result == 0) {
+        thread->result = serve(thread);
+        loop->settle(loop->data);
+        loop->thread_end(loop->data);
+    }
+    *thread->busy_since = 0;
+    eventfd_write(loop->stop_fd, 1);
+    free(thread->buffer.mem);
+    return NULL;
+}
+
+static unsigned start_threads(struct loop *loop, struct loop_thread *threads, unsigned count)
 {
     pthread_attr_t attr;
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, THREAD_STACK_SIZE);
     unsigned started = 0;
-    while (started < threads && pthread_create(&ids[started], &attr, serve, loop) == 0)
-        started++;
+    for (; started < count; started++) {
+        struct loop_thread *thread = &threads[started];
+        *thread =
+            (struct loop_thread){.loop = loop, .busy_since = &loop->state->busy_since[started]};
+        if (pthread_create(&thread->id, &attr, run_thread, thread) != 0)
+            break;
+    }
     pthread_attr_destroy(&attr);
-    return (int)started;
+    return started;
 }
 
-int loop_run(struct fuse_session *session, int stop_fd, unsigned threads, struct error *err)
+int loop_run(struct loop *loop, unsigned count, struct error *err)
 {
-    struct loop loop = {.session = session, .stop_fd = stop_fd};
-    pthread_t ids[LOOP_THREADS_MAX];
-    int fd = fuse_session_fd(session);
+    struct loop_thread threads[STATE_THREADS_MAX];
+    int fd = fuse_session_fd(loop->session);
     if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0)
         return error_set(err, -errno, "/dev/fuse: %m");
 
-    int started =
-        start_threads(&loop, ids, threads < LOOP_THREADS_MAX ? threads : LOOP_THREADS_MAX);
+    unsigned started = start_threads(loop, threads, count);
     if (started == 0)
         return error_set(err, -EAGAIN, "no thread could be started");
-    intptr_t failed = 0;
-    for (int i = 0; i < started; i++) {
-        void *r;
-        pthread_join(ids[i], &r);
-        if ((intptr_t)r < 0)
-            failed = (intptr_t)r;
+    int result = 0;
+    for (unsigned i = 0; i < started; i++) {
+        pthread_join(threads[i].id, NULL);
+        if (threads[i].result != 0 && result >= 0)
+            result = threads[i].result;
     }
-    if (failed < 0)
-        return error_set(err, (int)failed, "/dev/fuse: %s", strerror((int)-failed));
-    return 0;
+    if (result < 0)
+        return error_set(err, result, "/dev/fuse: %s", strerror(-result));
+    return result;
 }

@@ -3,140 +3,41 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <mntent.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/mount.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "fs/kernel_mount.h"
 #include "fs/log.h"
 #include "fs/ops.h"
 #include "fs/options.h"
+#include "fs/record.h"
+#include "fs/state.h"
+#include "fs/supervisor.h"
 #include "fs/worker.h"
 
-struct mount {
-    const char *store;
-    char *mountpoint;
-    struct mount_options options;
-    int fuse_fd;
-    int stop_fd;
-    int report_fd; /* where the waiting parent hears how it went; -1: nobody waits */
+#define RELOAD_PATIENCE_MS 70000
+
+struct report {
+    int fd; /* where the waiting parent hears how it went; -1: nobody waits */
 };
 
-/* ---- The mount point ---- */
+/* ---- The mount's process ---- */
 
-static int check_mountpoint(const char *path, char **ret, struct error *err)
+static void report(struct report *report, const struct error *err)
 {
-    cleanup_free char *resolved = realpath(path, NULL);
-    struct stat st, parent;
-    if (!resolved || stat(resolved, &st) < 0) {
-        if (errno == ENOENT)
-            return error_set(err, -ENOENT, "%s: no such directory; make the mount point first",
-                             path);
-        if (errno == ENOTCONN)
-            return error_set(err, -EBUSY, "%s: a dead mount is there; 'umount %s' first", path,
-                             path);
-        return error_set(err, -errno, "%s: %m", path);
-    }
-    if (!S_ISDIR(st.st_mode))
-        return error_set(err, -ENOTDIR, "%s: the mount point must be a directory", path);
-
-    char above[PATH_MAX];
-    snprintf(above, sizeof above, "%s/..", resolved);
-    if (stat(above, &parent) == 0 && parent.st_dev != st.st_dev)
-        return error_set(err, -EBUSY, "%s: something is mounted there already; 'umount %s' first",
-                         path, path);
-    *ret = steal_ptr(resolved);
-    return 0;
-}
-
-/* A comma would end the option; libfuse takes "\," for one that does not. */
-static int escape_option(const char *value, char *ret, size_t size)
-{
-    size_t length = 0;
-    for (; *value; value++) {
-        if (length + 3 > size)
-            return -ENAMETOOLONG;
-        if (*value == ',' || *value == '\\')
-            ret[length++] = '\\';
-        ret[length++] = *value;
-    }
-    ret[length] = '\0';
-    return 0;
-}
-
-/* libfuse mounts, itself or through fusermount3; the descriptor outlives its session. */
-static int mount_kernel(struct mount *mount, struct error *err)
-{
-    char store[2 * PATH_MAX], options[3 * PATH_MAX];
-    int r = escape_option(mount->store, store, sizeof store);
-    if (r < 0)
-        return error_set(err, r, "%s: %s", mount->store, strerror(-r));
-    snprintf(options, sizeof options, "-ofsname=%s,subtype=fwfs,default_permissions%s%s", store,
-             mount->options.allow_other ? ",allow_other" : "",
-             mount->options.read_only ? ",ro" : "");
-    char *argv[] = {(char[]){"fwfs"}, options, NULL};
-    struct fuse_args args = FUSE_ARGS_INIT(2, argv);
-    struct fuse_session *session = fuse_session_new(&args, &ops_table, sizeof ops_table, NULL);
-    if (!session)
-        return error_set(err, -EIO, "libfuse made no session");
-    r = fuse_session_mount(session, mount->mountpoint);
-    if (r == 0)
-        mount->fuse_fd = fcntl(fuse_session_fd(session), F_DUPFD_CLOEXEC, 0);
-    fuse_session_destroy(session);
-    if (r < 0 || mount->fuse_fd < 0)
-        return error_set(err, -EIO, "%s: could not be mounted; is /dev/fuse there?",
-                         mount->mountpoint);
-    return 0;
-}
-
-static void unmount_kernel(const struct mount *mount)
-{
-    if (umount2(mount->mountpoint, MNT_DETACH) == 0 || errno != EPERM)
+    if (report->fd < 0)
         return;
-    pid_t pid = fork();
-    if (pid == 0) {
-        execlp("fusermount3", "fusermount3", "-u", "-q", "-z", "--", mount->mountpoint, NULL);
-        _exit(127);
-    }
-    if (pid > 0)
-        waitpid(pid, NULL, 0);
-}
-
-/* ---- Serving ---- */
-
-static int stop_fd_of_signal = -1;
-
-static void on_signal(int signal)
-{
-    uint64_t one = 1;
-    ssize_t n = write(stop_fd_of_signal, &one, sizeof one);
+    ssize_t n = write(report->fd, err, sizeof *err);
     (void)n;
-}
-
-static void catch_signals(int stop_fd)
-{
-    stop_fd_of_signal = stop_fd;
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGINT, &action, NULL);
-    signal(SIGHUP, SIG_IGN);
-    signal(SIGPIPE, SIG_IGN);
-}
-
-static void report(struct mount *mount, const struct error *err)
-{
-    if (mount->report_fd < 0)
-        return;
-    ssize_t n = write(mount->report_fd, err, sizeof *err);
-    (void)n;
-    close(mount->report_fd);
-    mount->report_fd = -1;
+    close(report->fd);
+    report->fd = -1;
 }
 
 static void report_ready(void *data)
@@ -144,39 +45,80 @@ static void report_ready(void *data)
     report(data, &(struct error){0});
 }
 
-static int mount_and_serve(struct mount *mount, struct error *err)
+static int fill_state(struct state *state, const struct mount_config *config,
+                      const char *mountpoint, struct error *err)
 {
-    mount->stop_fd = eventfd(0, EFD_CLOEXEC);
-    if (mount->stop_fd < 0)
-        return error_set(err, -errno, "eventfd: %m");
-    catch_signals(mount->stop_fd);
-    int r = mount_kernel(mount, err);
+    cleanup_free char *store = realpath(config->store, NULL);
+    ssize_t n = readlink("/proc/self/exe", state->program, sizeof state->program - 1);
+    if (!store || n < 0)
+        return error_set(err, -errno, "%s: %m", config->store);
+    const char *options = config->options ? config->options : "";
+    if (strlen(options) >= sizeof state->options)
+        return error_set(err, -EINVAL, "the options are too long");
+    snprintf(state->store, sizeof state->store, "%s", store);
+    snprintf(state->mountpoint, sizeof state->mountpoint, "%s", mountpoint);
+    snprintf(state->options, sizeof state->options, "%s", options);
+    state->mounted_at = ops_now();
+    state->background = !config->foreground;
+    return 0;
+}
+
+/* Puts a descriptor where workers look for it. */
+static int place(int fd, int where, struct error *err)
+{
+    cleanup_fd int from = fd;
+    if (fd == where)
+        return fcntl(steal_fd(&from), F_SETFD, 0) < 0 ? error_set(err, -errno, "fcntl: %m") : 0;
+    return dup2(from, where) < 0 ? error_set(err, -errno, "dup2: %m") : 0;
+}
+
+static int prepare(const struct mount_config *config, const char *mountpoint,
+                   const struct mount_options *options, struct error *err)
+{
+    struct state *state;
+    int r = state_create(&state, err);
     if (r < 0)
         return r;
-    struct worker_config worker = {.store = mount->store,
-                                   .mountpoint = mount->mountpoint,
-                                   .mounted_at = ops_now(),
-                                   .fuse_fd = mount->fuse_fd,
-                                   .stop_fd = mount->stop_fd,
-                                   .ready = report_ready,
-                                   .ready_data = mount};
-    r = worker_run(&worker, err);
-    unmount_kernel(mount);
+    r = place(r, INHERITED_STATE, err);
+    if (r == 0)
+        r = fill_state(state, config, mountpoint, err);
+    if (r == 0)
+        r = record_acquire(state->store, err);
+    if (r >= 0)
+        r = place(r, INHERITED_RECORD, err);
+    if (r == 0)
+        r = kernel_mount(state->store, mountpoint, options, err);
+    return r < 0 ? r : place(r, INHERITED_FUSE, err);
+}
+
+/* Runs in a process that has nothing else to do. */
+static int serve(const struct mount_config *config, const char *mountpoint,
+                 const struct mount_options *options, struct report *waiting, struct error *err)
+{
+    int r = prepare(config, mountpoint, options, err);
+    if (r < 0)
+        return r;
+    struct supervisor_config supervisor = {.ready = report_ready, .ready_data = waiting};
+    r = supervisor_run(&supervisor, err);
+    if (r < 0)
+        kernel_unmount(mountpoint, true);
     return r;
 }
 
 /* ---- Into the background ---- */
 
-static void detach_from_terminal(void)
+/* Keeps the low descriptors taken, so that nothing else lands where a mount's descriptors belong.
+ */
+static int detach_from_terminal(void)
 {
-    setsid();
-    cleanup_fd int null = open("/dev/null", O_RDWR);
-    if (chdir("/") < 0 || null < 0)
-        return;
-    dup2(null, 0);
-    dup2(null, 1);
-    dup2(null, 2);
+    cleanup_fd int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null < 0 || setsid() < 0 || chdir("/") < 0)
+        return -errno;
+    for (int fd = 0; fd <= 2; fd++)
+        if (dup2(null, fd) < 0)
+            return -errno;
     log_to_syslog();
+    return 0;
 }
 
 static int wait_for_report(int fd, pid_t child, struct error *err)
@@ -193,7 +135,8 @@ static int wait_for_report(int fd, pid_t child, struct error *err)
     return said.code;
 }
 
-static int run_in_background(struct mount *mount, struct error *err)
+static int serve_in_background(const struct mount_config *config, const char *mountpoint,
+                               const struct mount_options *options, struct error *err)
 {
     int fds[2];
     if (pipe2(fds, O_CLOEXEC) < 0)
@@ -204,39 +147,105 @@ static int run_in_background(struct mount *mount, struct error *err)
         cleanup_fd int from = fds[0];
         return child < 0 ? error_set(err, -errno, "fork: %m") : wait_for_report(from, child, err);
     }
-    close(fds[0]);
-    mount->report_fd = fds[1];
-    detach_from_terminal();
     struct error said = {0};
-    int r = mount_and_serve(mount, &said);
-    if (r < 0) {
-        if (mount->report_fd < 0)
-            log_line(LOG_ERR, "%s: %s", mount->mountpoint, said.text);
-        report(mount, &said);
-    }
+    struct report waiting = {.fd = fcntl(fds[1], F_DUPFD_CLOEXEC, 10)};
+    close(fds[0]);
+    close(fds[1]);
+    int r = detach_from_terminal();
+    if (r < 0)
+        error_set(&said, r, "the mount's process could not leave the terminal: %s", strerror(-r));
+    else
+        r = serve(config, mountpoint, options, &waiting, &said);
+    if (r < 0 && waiting.fd < 0)
+        log_line(LOG_ERR, "%s: %s", mountpoint, said.text);
+    if (r < 0)
+        report(&waiting, &said);
     _exit(r < 0);
 }
 
 int mount_run(const struct mount_config *config, struct error *err)
 {
-    struct mount mount = {.fuse_fd = -1, .stop_fd = -1, .report_fd = -1};
-    cleanup_free char *store = NULL;
+    struct mount_options options;
     cleanup_free char *mountpoint = NULL;
-    int r = options_parse(config->options, &mount.options, err);
-    if (r == 0)
-        r = check_mountpoint(config->mountpoint, &mountpoint, err);
-    if (r < 0)
-        return r;
-    /* Opened once before anything is mounted: what is wrong with it is said at once. */
     cleanup(store_closep) struct store *probe = NULL;
-    r = store_open(config->store, STORE_READ_ONLY, &probe, err);
+    int r = options_parse(config->options, &options, err);
+    if (r == 0)
+        r = kernel_mount_check(config->mountpoint, &mountpoint, err);
+    /* Opened once before anything is mounted: what is wrong with it is said at once. */
+    if (r == 0)
+        r = store_open(config->store, STORE_READ_ONLY, &probe, err);
     if (r < 0)
         return r;
     store_close(steal_ptr(probe));
-    store = realpath(config->store, NULL);
-    if (!store)
-        return error_set(err, -errno, "%s: %m", config->store);
-    mount.store = store;
-    mount.mountpoint = mountpoint;
-    return config->foreground ? mount_and_serve(&mount, err) : run_in_background(&mount, err);
+    if (!config->foreground)
+        return serve_in_background(config, mountpoint, &options, err);
+    struct report nobody = {.fd = -1};
+    return serve(config, mountpoint, &options, &nobody, err);
+}
+
+/* ---- Upgrading ---- */
+
+/* The store that the kernel knows as the mount's source; -ENOENT. */
+static int find_store(const char *mountpoint, char **ret)
+{
+    FILE *mounts = setmntent("/proc/self/mounts", "r");
+    if (!mounts)
+        return -errno;
+    struct mntent entry;
+    char strings[4 * PATH_MAX];
+    int r = -ENOENT;
+    while (getmntent_r(mounts, &entry, strings, sizeof strings)) {
+        if (strcmp(entry.mnt_type, "fuse.fwfs") != 0 || strcmp(entry.mnt_dir, mountpoint) != 0)
+            continue;
+        free(*ret);
+        *ret = strdup(entry.mnt_fsname);
+        r = *ret ? 0 : -ENOMEM;
+    }
+    endmntent(mounts);
+    return r;
+}
+
+static int wait_for_upgrade(const char *store, const struct record *before, struct error *err)
+{
+    static const struct timespec pause = {.tv_nsec = 20 * 1000000L};
+    for (int64_t end = state_clock_ms() + RELOAD_PATIENCE_MS; state_clock_ms() < end;) {
+        struct record now;
+        nanosleep(&pause, NULL);
+        int r = record_read(store, &now, err);
+        if (r <= 0)
+            return r < 0 ? r : error_set(err, -ENOENT, "it is no longer mounted");
+        if (now.upgrades != before->upgrades)
+            return 0;
+        if (now.failed_upgrades != before->failed_upgrades)
+            break;
+    }
+    return error_set(err, -EIO, "it was not upgraded and goes on as it was; its log says why");
+}
+
+int mount_reload(const char *mountpoint, struct error *err)
+{
+    cleanup_free char *resolved = realpath(mountpoint, NULL);
+    cleanup_free char *store = NULL;
+    struct record before;
+    int r = resolved ? find_store(resolved, &store) : -errno;
+    if (r == 0)
+        r = record_read(store, &before, err);
+    if (r == 0 || r == -ENOENT)
+        return error_set(err, -ENOENT, "%s: no fwfs is mounted there", mountpoint);
+    if (r > 0)
+        r = kill(before.supervisor, SIGHUP) < 0 ? -errno : 0;
+    if (r == 0)
+        r = wait_for_upgrade(store, &before, err);
+    return r < 0 ? error_prefix(err, r, "%s", mountpoint) : 0;
+}
+
+bool mount_is_part(const char *argv0, int *status)
+{
+    if (strcmp(argv0, WORKER_NAME) == 0)
+        *status = worker_main();
+    else if (strcmp(argv0, SUPERVISOR_NAME) == 0)
+        *status = supervisor_main();
+    else
+        return false;
+    return true;
 }

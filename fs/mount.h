@@ -1,4 +1,4 @@
-/* Mounting: from options to a filesystem that answers. */
+/* Mounting: from options to a filesystem that answers, and to the next version of itself. */
 #ifndef FWFS_FS_MOUNT_H
 #define FWFS_FS_MOUNT_H
 
@@ -18,7 +18,15 @@ extern const char mount_options_help[];
 
 /* Mounts and serves. In the background it returns 0 as soon as the mount answers, leaving a process
  * behind; in the foreground when the mount has ended. -EINVAL: a wrong option; -ENOENT, -ENOTDIR:
- * the mount point; -EBUSY: something is mounted there already. */
+ * the mount point; -EBUSY: something is mounted there already, or the store is mounted elsewhere.
+ */
 int mount_run(const struct mount_config *config, struct error *err);
+
+/* Has the mount upgraded to the program on disk; returns when that serves. -ENOENT: fwfs is not
+ * mounted there; -EIO: it did not take place, and the mount's log says why. */
+int mount_reload(const char *mountpoint, struct error *err);
+
+/* True, with the exit status, if this program was started as a part of a mount, not by a person. */
+bool mount_is_part(const char *argv0, int *status);
 
 #endif

@@ -4,12 +4,18 @@
 #include <string.h>
 #include <time.h>
 
+#include "fs/batch.h"
 #include "fs/log.h"
+#include "fs/state.h"
+
+struct ops_context *ops_context(fuse_req_t req)
+{
+    return fuse_req_userdata(req);
+}
 
 struct view *ops_view(fuse_req_t req)
 {
-    struct ops_context *context = fuse_req_userdata(req);
-    return &context->view;
+    return &ops_context(req)->view;
 }
 
 void ops_fail(fuse_req_t req, int r, const struct error *err)
@@ -21,6 +27,12 @@ void ops_fail(fuse_req_t req, int r, const struct error *err)
     case -EFBIG:
     case -EROFS:
     case -EINVAL:
+    case -EPERM:
+    case -EISDIR:
+    case -EEXIST:
+    case -ENODATA:
+    case -ERANGE:
+    case -EOPNOTSUPP:
         fuse_reply_err(req, -r);
         return;
     default:
@@ -43,9 +55,20 @@ int64_t ops_now(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+/* What a later worker wants must be what the first was given: the kernel is not asked again. */
+static void check_agreement(struct ops_context *context, const struct fuse_conn_info *conn)
+{
+    struct state *state = context->state;
+    if (!state->init_answered)
+        state->init_want = conn->want;
+    else
+        context->refused = state->init_want != conn->want;
+}
+
 static void ops_init(void *userdata, struct fuse_conn_info *conn)
 {
     struct ops_context *context = userdata;
+    conn->want |= conn->capable & FUSE_CAP_WRITEBACK_CACHE;
     /* Shared code stays cached whatever its times say; what changes is said explicitly. */
     conn->want &= ~(unsigned)FUSE_CAP_AUTO_INVAL_DATA;
     conn->want |= conn->capable & FUSE_CAP_EXPLICIT_INVAL_DATA;
@@ -55,8 +78,10 @@ static void ops_init(void *userdata, struct fuse_conn_info *conn)
     conn->want &= ~(unsigned)(FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS);
     /* A pipe costs more than copying 4 KiB. */
     conn->want &= ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
-    if (context->ready)
-        context->ready(context->ready_data);
+    conn->max_write = BATCH_BYTES_MAX / 2;
+    check_agreement(context, conn);
+    if (context->agreed)
+        context->agreed(context->agreed_data);
 }
 
 const struct fuse_lowlevel_ops ops_table = {
@@ -77,6 +102,8 @@ const struct fuse_lowlevel_ops ops_table = {
     .getattr = ops_getattr,
     .setattr = ops_setattr,
     .setxattr = ops_setxattr,
+    .getxattr = ops_getxattr,
+    .listxattr = ops_listxattr,
     .removexattr = ops_removexattr,
     .statfs = ops_statfs,
     .open = ops_open,

@@ -10,20 +10,31 @@
  */
 #define OPS_TIMEOUT_S 1.0
 
+struct waiting;
+struct writers;
+
 struct ops_context {
     struct view view;
-    void (*ready)(void *data); /* called once the kernel and the worker have agreed */
-    void *ready_data;
+    struct state *state;
+    struct writers *writers;
+    struct waiting *waiting;
+    bool refused;               /* a later worker would not agree with the kernel on the same */
+    void (*agreed)(void *data); /* called when the kernel's FUSE_INIT is answered */
+    void *agreed_data;
 };
 
 extern const struct fuse_lowlevel_ops ops_table;
 
 /* ---- For the files that hold the operations ---- */
 
+struct ops_context *ops_context(fuse_req_t req);
 struct view *ops_view(fuse_req_t req);
 
 /* Answers with the errno that the kernel is to see; what is the store's fault goes to the log. */
 void ops_fail(fuse_req_t req, int r, const struct error *err);
+
+/* Answers with the inode's attributes, as GETATTR and SETATTR do. */
+void ops_reply_attr(fuse_req_t req, uint64_t number);
 
 /* How long the kernel may keep attributes of an inode of this kind. */
 double ops_attr_timeout(uint64_t number);
@@ -53,6 +64,8 @@ void ops_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
                  struct fuse_file_info *fi);
 void ops_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
                   int flags);
+void ops_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);
+void ops_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
 void ops_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
 void ops_statfs(fuse_req_t req, fuse_ino_t ino);
 

@@ -2,22 +2,23 @@
 #include <errno.h>
 #include <sys/statvfs.h>
 
+#include "fs/batch.h"
 #include "fs/ops.h"
 
-static void reply_attr(fuse_req_t req, fuse_ino_t ino)
+void ops_reply_attr(fuse_req_t req, uint64_t number)
 {
     struct error err = {0};
     struct stat st;
-    int r = view_stat(ops_view(req), ino, &st, &err);
+    int r = view_stat(ops_view(req), number, &st, &err);
     if (r < 0)
         ops_fail(req, r, &err);
     else
-        fuse_reply_attr(req, &st, ops_attr_timeout(ino));
+        fuse_reply_attr(req, &st, ops_attr_timeout(number));
 }
 
 void ops_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-    reply_attr(req, ino);
+    ops_reply_attr(req, ino);
 }
 
 static int64_t time_to_set(const struct timespec *time, bool now)
@@ -54,17 +55,6 @@ static int truncate_flash(struct view *view, int64_t flash, off_t size, struct e
     return (uint64_t)size == found.size ? 0 : -EINVAL;
 }
 
-static int set_flash(struct view *view, int64_t flash, const struct stat *st, int to_set,
-                     struct error *err)
-{
-    struct store_attr attr;
-    int r = to_set & FUSE_SET_ATTR_SIZE ? truncate_flash(view, flash, st->st_size, err) : 0;
-    if (r < 0)
-        return r;
-    unsigned mask = attr_to_set(st, to_set, &attr);
-    return store_flash_set_attr(view->store, flash, mask, &attr, err);
-}
-
 /* A guest's directory follows its flash, in both directions: a stateless guest has no other file
  * that could be given to its tenant. */
 static int set_guest(struct view *view, int64_t id, const struct stat *st, int to_set,
@@ -82,53 +72,49 @@ static int set_guest(struct view *view, int64_t id, const struct stat *st, int t
     return store_flash_set_attr(view->store, guest.flash.id, mask, &attr, err);
 }
 
-static int set_attr(struct view *view, uint64_t number, const struct stat *st, int to_set,
-                    struct error *err)
+/* Truncation is rare and changes blocks, so it is a transaction of its own; the rest is the
+ * kernel's steady flow of times. */
+static void set_flash(fuse_req_t req, fuse_ino_t ino, int64_t flash, const struct stat *st,
+                      int to_set)
 {
-    struct inode inode;
-    if (!inode_parse(number, &inode))
-        return -ENOENT;
-    switch (inode.kind) {
-    case INODE_FLASH:
-        return set_flash(view, inode.id, st, to_set, err);
-    case INODE_GUEST:
-        return set_guest(view, inode.id, st, to_set, err);
-    case INODE_CODE:
-        return -EROFS;
-    case INODE_GENERATED:
-    case INODE_ROOT:
-        break;
-    }
-    return -EPERM;
+    struct error err = {0};
+    struct store_attr attr;
+    int r = 0;
+    if (to_set & FUSE_SET_ATTR_SIZE)
+        r = truncate_flash(ops_view(req), flash, st->st_size, &err);
+    unsigned mask = attr_to_set(st, to_set, &attr);
+    if (r < 0)
+        ops_fail(req, r, &err);
+    else
+        batch_attr(req, ino, flash, mask, &attr);
 }
 
 void ops_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
                  struct fuse_file_info *fi)
 {
     struct error err = {0};
-    int r = set_attr(ops_view(req), ino, attr, to_set, &err);
+    struct inode inode;
+    int r = -ENOENT;
+    if (inode_parse(ino, &inode)) {
+        switch (inode.kind) {
+        case INODE_FLASH:
+            set_flash(req, ino, inode.id, attr, to_set);
+            return;
+        case INODE_GUEST:
+            r = set_guest(ops_view(req), inode.id, attr, to_set, &err);
+            break;
+        case INODE_CODE:
+            r = -EROFS;
+            break;
+        case INODE_GENERATED:
+        case INODE_ROOT:
+            r = -EPERM;
+        }
+    }
     if (r < 0)
         ops_fail(req, r, &err);
     else
-        reply_attr(req, ino);
-}
-
-static void refuse_xattr(fuse_req_t req, fuse_ino_t ino)
-{
-    struct inode inode;
-    bool read_only = inode_parse(ino, &inode) && inode.kind == INODE_CODE;
-    fuse_reply_err(req, read_only ? EROFS : EOPNOTSUPP);
-}
-
-void ops_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
-                  int flags)
-{
-    refuse_xattr(req, ino);
-}
-
-void ops_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
-{
-    refuse_xattr(req, ino);
+        ops_reply_attr(req, ino);
 }
 
 void ops_statfs(fuse_req_t req, fuse_ino_t ino)

@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "fs/batch.h"
 #include "fs/ops.h"
+#include "fs/writers.h"
 
 void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
@@ -21,7 +23,11 @@ void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     /* An image never changes, so what is cached of it is right for ever. */
     fi->keep_cache = inode.kind == INODE_CODE;
     fi->direct_io = inode.kind == INODE_GENERATED;
-    fuse_reply_open(req, fi);
+    if (to_write)
+        writers_opened(ops_context(req)->writers, ino);
+    /* -ENOENT: the opener was interrupted, and the kernel will send no RELEASE. */
+    if (fuse_reply_open(req, fi) == -ENOENT && to_write)
+        writers_released(ops_context(req)->writers, ino);
 }
 
 static ssize_t read_generated(struct view *view, const struct inode *inode, char *buffer,
@@ -73,42 +79,39 @@ void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fus
 void ops_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size, off_t off,
                struct fuse_file_info *fi)
 {
-    struct error err = {0};
     struct inode inode;
-    int r = -EROFS;
-    if (inode_parse(ino, &inode) && inode.kind == INODE_FLASH)
-        r = store_flash_write(ops_view(req)->store, inode.id, (uint64_t)off, bytes, size, ops_now(),
-                              &err);
-    if (r < 0)
-        ops_fail(req, r, &err);
-    else
-        fuse_reply_write(req, size);
+    if (!inode_parse(ino, &inode) || inode.kind != INODE_FLASH) {
+        fuse_reply_err(req, EROFS);
+        return;
+    }
+    writers_wrote(ops_context(req)->writers, ino);
+    batch_write(req, ino, inode.id, (uint64_t)off, bytes, size);
 }
 
-static void sync_and_reply(fuse_req_t req, fuse_ino_t ino)
+/* FLUSH says nothing of how the file was opened; a sync with nothing to do is free. */
+static void sync_flash(fuse_req_t req, fuse_ino_t ino)
 {
-    struct error err = {0};
     struct inode inode;
-    bool written = inode_parse(ino, &inode) && inode.kind == INODE_FLASH;
-    int r = written ? store_sync(ops_view(req)->store, &err) : 0;
-    if (r < 0)
-        ops_fail(req, r, &err);
+    if (inode_parse(ino, &inode) && inode.kind == INODE_FLASH)
+        batch_sync(req, ino);
     else
         fuse_reply_err(req, 0);
 }
 
 void ops_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-    sync_and_reply(req, ino);
+    sync_flash(req, ino);
 }
 
 void ops_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-    sync_and_reply(req, ino);
+    sync_flash(req, ino);
 }
 
 void ops_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+    if ((fi->flags & O_ACCMODE) != O_RDONLY)
+        writers_released(ops_context(req)->writers, ino);
     fuse_reply_err(req, 0);
 }
 

@@ -84,10 +84,19 @@ static int list_guest(const struct store_guest *guest, void *data)
     return list_entry(data, guest->name, 2 + guest->id, &entry) ? 0 : 1;
 }
 
+static int list_guest_name(int64_t id, const char *name, void *data)
+{
+    struct fuse_entry_param entry = {.attr = {.st_ino = inode_of_guest(id), .st_mode = S_IFDIR}};
+    return list_entry(data, name, 2 + id, &entry) ? 0 : 1;
+}
+
 static int list_root(struct listing *listing, struct view *view, off_t after)
 {
     if (!list_dots(listing, inode_root(), after))
         return 0;
+    if (!listing->plus)
+        return store_guest_each_name(view->store, after > 2 ? after - 2 : 0, list_guest_name,
+                                     listing, &listing->err);
     return store_guest_each(view->store, STORE_GUESTS_BY_ID, after > 2 ? after - 2 : 0, list_guest,
                             listing, &listing->err);
 }

@@ -1,6 +1,7 @@
 #include "fs/options.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -11,54 +12,67 @@ const char mount_options_help[] =
     "  ro              read-only: nothing in the mount can be changed\n"
     "  rw              read-write (the default)\n"
     "  allow_other     other users reach the mount, as file modes allow (the default for root)\n"
-    "  private         nobody but the user who mounts reaches it\n";
+    "  private         nobody but the user who mounts reaches it\n"
+    "  pull=SECONDS    how often what guests wrote is brought into the store (default 1)\n"
+    "  full-wait=SECONDS  how long a write waits when the store's disk is full, before it fails\n"
+    "                  with EIO (default 30)\n"
+    "  hang=SECONDS    how long the process behind the mount may not answer before it is replaced\n"
+    "                  (default 5)\n";
 
-struct flag {
+static const struct flag {
     const char *name;
-    void (*set)(struct mount_options *options);
+    size_t offset;
+    bool value;
+} flags[] = {
+    {"ro", offsetof(struct mount_options, read_only), true},
+    {"rw", offsetof(struct mount_options, read_only), false},
+    {"allow_other", offsetof(struct mount_options, allow_other), true},
+    {"private", offsetof(struct mount_options, allow_other), false},
 };
 
-static void set_ro(struct mount_options *options)
-{
-    options->read_only = true;
-}
-
-static void set_rw(struct mount_options *options)
-{
-    options->read_only = false;
-}
-
-static void set_allow_other(struct mount_options *options)
-{
-    options->allow_other = true;
-}
-
-static void set_private(struct mount_options *options)
-{
-    options->allow_other = false;
-}
-
-static const struct flag flags[] = {
-    {"ro", set_ro},
-    {"rw", set_rw},
-    {"allow_other", set_allow_other},
-    {"private", set_private},
+static const struct duration {
+    const char *name;
+    size_t offset;
+    double least, most;
+} durations[] = {
+    {"pull", offsetof(struct mount_options, pull_s), 0.05, 3600},
+    {"full-wait", offsetof(struct mount_options, full_wait_s), 0, 3600},
+    {"hang", offsetof(struct mount_options, hang_s), 1, 3600},
 };
 
-static int parse_one(const char *option, struct mount_options *options, struct error *err)
+static int parse_duration(const struct duration *duration, const char *text,
+                          struct mount_options *options, struct error *err)
+{
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end || !(value >= duration->least && value <= duration->most))
+        return error_set(err, -EINVAL, "%s=%s: it takes a number of seconds from %g to %g",
+                         duration->name, text, duration->least, duration->most);
+    *(double *)((char *)options + duration->offset) = value;
+    return 0;
+}
+
+static int parse_one(char *option, struct mount_options *options, struct error *err)
 {
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
         if (strcmp(option, flags[i].name) == 0) {
-            flags[i].set(options);
+            *(bool *)((char *)options + flags[i].offset) = flags[i].value;
             return 0;
         }
+    }
+    char *equals = strchr(option, '=');
+    for (size_t i = 0; equals && i < sizeof durations / sizeof durations[0]; i++) {
+        size_t length = (size_t)(equals - option);
+        if (strlen(durations[i].name) == length && strncmp(option, durations[i].name, length) == 0)
+            return parse_duration(&durations[i], equals + 1, options, err);
     }
     return error_set(err, -EINVAL, "'%s' is no mount option", option);
 }
 
 int options_parse(const char *text, struct mount_options *ret, struct error *err)
 {
-    *ret = (struct mount_options){.allow_other = getuid() == 0};
+    *ret = (struct mount_options){
+        .allow_other = getuid() == 0, .pull_s = 1, .full_wait_s = 30, .hang_s = 5};
     cleanup_free char *copy = strdup(text ? text : "");
     if (!copy)
         return error_set(err, -ENOMEM, "out of memory");

@@ -9,6 +9,9 @@
 struct mount_options {
     bool read_only;
     bool allow_other;
+    double pull_s;      /* between two pulls */
+    double full_wait_s; /* how long a write waits for room */
+    double hang_s;      /* how long a worker may not answer */
 };
 
 /* Sets the defaults, then what `text` (comma-separated, may be NULL) says. -EINVAL names what is

@@ -1,121 +1,249 @@
-/* Threads: those of the loop, which answer requests, and one for the store's upkeep, so that no
- * request waits for it. */
+/* The main thread talks to the supervisor; the loop's threads, started by one more, answer the
+ * kernel.
+ *
+ * States: preparing (nothing is taken from the kernel), ready (told so; waiting), serving,
+ * draining. A supervisor that is gone changes nothing for the guests: the worker goes on, and syncs
+ * by itself. */
 #include "fs/worker.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdio.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <unistd.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 
 #include "base/cleanup.h"
+#include "fs/batch.h"
+#include "fs/channel.h"
 #include "fs/log.h"
 #include "fs/loop.h"
 #include "fs/ops.h"
+#include "fs/options.h"
+#include "fs/session.h"
+#include "fs/upkeep.h"
+#include "fs/waiting.h"
+#include "fs/writers.h"
 
+/* Two take turns in committing, the others read. */
 #define LOOP_THREADS 4
-#define UPKEEP_INTERVAL_MS 1000
+#define SYNC_INTERVAL_MS 1000
 
-struct upkeep {
+struct worker {
+    struct state *state;
+    struct mount_options options;
+    struct ops_context context;
     struct store *store;
-    int stop_fd;
-    pthread_t thread;
+    struct upkeep *upkeep;
+    struct fuse_session *session;
+    int stop_fd; /* stops the loop */
+    int done_fd; /* readable when the loop has ended */
+    pthread_t loop_thread;
+    bool serving;
+    int loop_result;
+    struct error loop_error;
 };
 
-static void *upkeep_run(void *data)
+/* ---- The loop's threads ---- */
+
+static int thread_start(void *data)
 {
-    struct upkeep *upkeep = data;
-    struct pollfd stop = {.fd = upkeep->stop_fd, .events = POLLIN};
-    bool more = false;
-    while (poll(&stop, 1, more ? 0 : UPKEEP_INTERVAL_MS) == 0) {
-        struct error err = {0};
-        int r = store_maintain(upkeep->store, &err);
-        if (r < 0)
-            log_line(LOG_WARNING, "upkeep of the store: %s", err.text);
-        more = r > 0;
-    }
+    return batch_bind();
+}
+
+static void thread_end(void *data)
+{
+    batch_unbind();
+}
+
+static bool is_full(void *data)
+{
+    return batch_is_full();
+}
+
+static void settle(void *data)
+{
+    struct worker *worker = data;
+    batch_commit(&worker->context);
+}
+
+static void *run_loop(void *data)
+{
+    struct worker *worker = data;
+    struct loop loop = {
+        .session = worker->session,
+        .stop_fd = worker->stop_fd,
+        .state = worker->state,
+        .data = worker,
+        .thread_start = thread_start,
+        .thread_end = thread_end,
+        .is_full = is_full,
+        .settle = settle,
+    };
+    worker->loop_result = loop_run(&loop, LOOP_THREADS, &worker->loop_error);
+    eventfd_write(worker->done_fd, 1);
     return NULL;
 }
 
-static int upkeep_start(struct upkeep *upkeep, struct store *store, struct error *err)
+/* ---- Preparing ---- */
+
+static void on_agreed(void *data)
 {
-    upkeep->store = store;
-    upkeep->stop_fd = eventfd(0, EFD_CLOEXEC);
-    if (upkeep->stop_fd < 0)
-        return error_set(err, -errno, "eventfd: %m");
-    int r = pthread_create(&upkeep->thread, NULL, upkeep_run, upkeep);
+    channel_send(INHERITED_CHANNEL, CHANNEL_ANSWERING);
+}
+
+static int prepare(struct worker *worker, struct error *err)
+{
+    int r = state_map(INHERITED_STATE, &worker->state, err);
+    if (r == 0 && worker->state->background)
+        log_to_syslog();
     if (r == 0)
-        return 0;
-    close(upkeep->stop_fd);
-    upkeep->store = NULL;
-    return error_set(err, -r, "no thread could be started: %s", strerror(r));
-}
-
-/* What is still to be done for the store is done before it is closed. */
-static void upkeep_stop(struct upkeep *upkeep)
-{
-    if (!upkeep->store)
-        return;
-    eventfd_write(upkeep->stop_fd, 1);
-    pthread_join(upkeep->thread, NULL);
-    close(upkeep->stop_fd);
-    while (store_maintain(upkeep->store, NULL) > 0)
-        ;
-}
-
-static void destroy_sessionp(struct fuse_session **session)
-{
-    if (*session)
-        fuse_session_destroy(*session);
-}
-
-/* libfuse takes the descriptor over with the name /dev/fd/N, so it gets one of its own. */
-static int attach(struct fuse_session *session, int fuse_fd, struct error *err)
-{
-    char path[32];
-    int fd = dup(fuse_fd);
-    if (fd < 0)
-        return error_set(err, -errno, "/dev/fuse: %m");
-    snprintf(path, sizeof path, "/dev/fd/%d", fd);
-    if (fuse_session_mount(session, path) < 0) {
-        close(fd);
-        return error_set(err, -EIO, "libfuse did not take the mount's descriptor");
-    }
-    return 0;
-}
-
-static int serve(const struct worker_config *config, struct store *store, struct error *err)
-{
-    struct ops_context context = {
-        .view = {.store = store,
-                 .mountpoint = config->mountpoint,
+        r = options_parse(worker->state->options, &worker->options, err);
+    if (r == 0)
+        r = store_open(worker->state->store, STORE_LAZY_SYNC, &worker->store, err);
+    if (r < 0)
+        return r;
+    worker->context = (struct ops_context){
+        .view = {.store = worker->store,
+                 .mountpoint = worker->state->mountpoint,
                  .uid = getuid(),
                  .gid = getgid(),
-                 .mounted_at = config->mounted_at},
-        .ready = config->ready,
-        .ready_data = config->ready_data,
+                 .mounted_at = worker->state->mounted_at},
+        .state = worker->state,
+        .writers = writers_new(worker->state),
+        .agreed = worker->state->init_answered ? NULL : on_agreed,
     };
-    char *argv[] = {(char[]){"fwfs"}, NULL};
-    struct fuse_args args = FUSE_ARGS_INIT(1, argv);
-    cleanup(destroy_sessionp) struct fuse_session *session =
-        fuse_session_new(&args, &ops_table, sizeof ops_table, &context);
-    if (!session)
-        return error_set(err, -ENOMEM, "libfuse made no session");
-    int r = attach(session, config->fuse_fd, err);
-    return r < 0 ? r : loop_run(session, config->stop_fd, LOOP_THREADS, err);
+    worker->stop_fd = eventfd(0, EFD_CLOEXEC);
+    worker->done_fd = eventfd(0, EFD_CLOEXEC);
+    if (!worker->context.writers || worker->stop_fd < 0 || worker->done_fd < 0)
+        return error_set(err, -ENOMEM, "out of memory");
+    r = waiting_new(&worker->context, worker->options.full_wait_s, &worker->context.waiting, err);
+    if (r == 0)
+        r = upkeep_new(worker->store, &worker->upkeep, err);
+    if (r == 0)
+        r = session_new(&worker->context, INHERITED_FUSE, &worker->session, err);
+    return r;
 }
 
-int worker_run(const struct worker_config *config, struct error *err)
+/* One request's worth of work, so that "ready" is worth something. */
+static int rehearse(struct worker *worker, struct error *err)
 {
-    cleanup(store_closep) struct store *store = NULL;
-    struct upkeep upkeep = {0};
-    int r = store_open(config->store, STORE_LAZY_SYNC, &store, err);
+    struct stat st;
+    struct statvfs space;
+    int r = view_stat(&worker->context.view, inode_root(), &st, err);
+    return r < 0 ? r : view_statfs(&worker->context.view, &space, err);
+}
+
+static void clear(struct worker *worker)
+{
+    session_free(worker->session);
+    waiting_free(worker->context.waiting);
+    upkeep_free(worker->upkeep);
+    writers_free(worker->context.writers);
+    store_close(worker->store);
+}
+
+/* ---- Serving ---- */
+
+static int start_serving(struct worker *worker)
+{
+    if (worker->serving)
+        return 0;
+    memset(worker->state->busy_since, 0, sizeof worker->state->busy_since);
+    int r = session_resend(INHERITED_FUSE);
+    if (r < 0 && r != -EINVAL && r != -ENODEV)
+        log_line(LOG_ERR, "requests in flight cannot be taken up: %s", strerror(-r));
+    r = pthread_create(&worker->loop_thread, NULL, run_loop, worker);
+    worker->serving = r == 0;
+    return -r;
+}
+
+/* False when it is time to go. */
+static bool obey(struct worker *worker, enum channel_message message)
+{
+    switch (message) {
+    case CHANNEL_SERVE:
+        return start_serving(worker) == 0;
+    case CHANNEL_DRAIN:
+        eventfd_write(worker->stop_fd, 1);
+        return worker->serving;
+    case CHANNEL_PING:
+        channel_send(INHERITED_CHANNEL, CHANNEL_PONG);
+        return true;
+    case CHANNEL_SYNC:
+        upkeep_sync(worker->upkeep);
+        return true;
+    default:
+        return true;
+    }
+}
+
+static void converse(struct worker *worker)
+{
+    struct pollfd fds[] = {{.fd = worker->done_fd, .events = POLLIN},
+                           {.fd = INHERITED_CHANNEL, .events = POLLIN}};
+    for (;;) {
+        int n = poll(fds, 2, SYNC_INTERVAL_MS);
+        if (n == 0 && fds[1].fd < 0)
+            upkeep_sync(worker->upkeep);
+        if (n <= 0)
+            continue;
+        if (fds[0].revents)
+            return;
+        struct channel_packet packet;
+        int r = channel_receive(INHERITED_CHANNEL, &packet);
+        if (r > 0 && !obey(worker, packet.message))
+            return;
+        if (r < 0) {
+            log_line(LOG_ERR, "%s: the supervisor is gone; the mount goes on without one",
+                     worker->state->mountpoint);
+            fds[1].fd = -1;
+            if (!worker->serving)
+                return;
+        }
+    }
+}
+
+/* The kernel's requests are another worker's from here on, so nothing may change the store any
+ * more. */
+static int finish(struct worker *worker, struct error *err)
+{
+    if (!worker->serving)
+        return 0;
+    pthread_join(worker->loop_thread, NULL);
+    waiting_free(steal_ptr(worker->context.waiting));
+    channel_send(INHERITED_CHANNEL, worker->loop_result > 0 ? CHANNEL_ENDED : CHANNEL_DRAINED);
+    if (worker->loop_result < 0)
+        return error_set(err, worker->loop_result, "%s", worker->loop_error.text);
+    return store_sync(worker->store, err);
+}
+
+int worker_main(void)
+{
+    struct worker worker = {.stop_fd = -1, .done_fd = -1};
+    struct error err = {0};
+    prctl(PR_SET_NAME, WORKER_NAME);
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGINT, SIG_IGN); /* a terminal's ^C is for the supervisor */
+    signal(SIGHUP, SIG_IGN);
+    /* A request that is copied into a page which is not there is lost if the worker dies then. */
+    if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
+        log_line(LOG_WARNING, "memory cannot be locked (%m): a crash may cost a guest an error");
+
+    int r = prepare(&worker, &err);
     if (r == 0)
-        r = upkeep_start(&upkeep, store, err);
-    if (r == 0)
-        r = serve(config, store, err);
-    upkeep_stop(&upkeep);
-    return r;
+        r = rehearse(&worker, &err);
+    if (r < 0) {
+        channel_send_text(INHERITED_CHANNEL, CHANNEL_FAILED, err.text);
+    } else {
+        channel_send(INHERITED_CHANNEL, CHANNEL_READY);
+        converse(&worker);
+        r = finish(&worker, &err);
+        if (r < 0)
+            log_line(LOG_ERR, "%s", err.text);
+    }
+    clear(&worker);
+    return r < 0;
 }

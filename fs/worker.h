@@ -1,22 +1,22 @@
-/* The worker: serves a mount whose /dev/fuse descriptor somebody else holds, out of a store. */
+/* The worker: the process that answers the kernel's requests, out of a store.
+ *
+ * It is started by a supervisor with these descriptors and may be killed at any moment: all it
+ * knows is in the store, in the kernel, or in the shared state. */
 #ifndef FWFS_FS_WORKER_H
 #define FWFS_FS_WORKER_H
 
-#include <stdint.h>
-
-#include "base/error.h"
-
-struct worker_config {
-    const char *store;
-    const char *mountpoint; /* absolute */
-    int64_t mounted_at;     /* nanoseconds since 1970 */
-    int fuse_fd;            /* borrowed */
-    int stop_fd;            /* an eventfd: readable when it is time to go */
-    void (*ready)(void *data);
-    void *ready_data;
+/* Descriptors that a worker, or a supervisor that takes over, finds open. */
+enum inherited_fd {
+    INHERITED_STATE = 3,   /* see fs/state.h */
+    INHERITED_FUSE = 4,    /* the mount's /dev/fuse */
+    INHERITED_CHANNEL = 5, /* to the other, see fs/channel.h */
+    INHERITED_RECORD = 6,  /* see fs/record.h; the supervisor's alone */
 };
 
-/* Returns when the mount has ended (0), or when it was told to stop (0), or failed. */
-int worker_run(const struct worker_config *config, struct error *err);
+/* A program that is started under this name (argv[0]) is a worker. */
+#define WORKER_NAME "fwfs-worker"
+
+/* Runs until the mount has ended or the supervisor has told it to go; returns the exit status. */
+int worker_main(void);
 
 #endif

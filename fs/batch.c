@@ -1,0 +1,167 @@
+#include "fs/batch.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fs/waiting.h"
+
+static __thread struct batch *current;
+
+int batch_bind(void)
+{
+    struct batch *batch = calloc(1, sizeof *batch);
+    if (batch)
+        batch->bytes = malloc(BATCH_BYTES_MAX);
+    if (!batch || !batch->bytes) {
+        free(batch);
+        return -ENOMEM;
+    }
+    current = batch;
+    return 0;
+}
+
+void batch_unbind(void)
+{
+    assert(current->count == 0);
+    free(current->bytes);
+    free(current);
+    current = NULL;
+}
+
+bool batch_is_full(void)
+{
+    return current->count == BATCH_REQUESTS_MAX || current->used > BATCH_BYTES_MAX / 2;
+}
+
+static struct batch_entry *add(fuse_req_t req, uint64_t inode, enum batch_answer answer)
+{
+    struct batch_entry *entry = &current->entries[current->count++];
+    *entry = (struct batch_entry){.req = req, .inode = inode, .answer = answer};
+    return entry;
+}
+
+void batch_write(fuse_req_t req, uint64_t inode, int64_t flash, uint64_t offset, const void *bytes,
+                 size_t length)
+{
+    /* The kernel sends at most max_write at once, which is half a batch (see ops_init()). */
+    assert(current->used + length <= BATCH_BYTES_MAX);
+    uint8_t *copy = memcpy(current->bytes + current->used, bytes, length);
+    current->used += length;
+    add(req, inode, BATCH_ANSWER_WRITE)->change =
+        (struct store_change){.kind = STORE_CHANGE_WRITE,
+                              .flash = flash,
+                              .offset = offset,
+                              .bytes = copy,
+                              .length = length,
+                              .now = 0}; /* the kernel keeps the times, and sends them */
+}
+
+void batch_attr(fuse_req_t req, uint64_t inode, int64_t flash, unsigned mask,
+                const struct store_attr *attr)
+{
+    add(req, inode, BATCH_ANSWER_ATTR)->change = (struct store_change){
+        .kind = STORE_CHANGE_ATTR, .flash = flash, .mask = mask, .attr = *attr};
+}
+
+void batch_sync(fuse_req_t req, uint64_t inode)
+{
+    add(req, inode, BATCH_ANSWER_SYNC);
+}
+
+/* ---- Committing ---- */
+
+/* A disk that has no room, or fails, may have changed its mind in a while. */
+static bool is_worth_waiting(int r)
+{
+    return r == -ENOSPC || r == -EIO || r == -EDQUOT;
+}
+
+static void answer(struct ops_context *context, const struct batch_entry *entry, int r,
+                   const struct error *err)
+{
+    if (r < 0)
+        ops_fail(entry->req, r, err);
+    else if (entry->answer == BATCH_ANSWER_WRITE)
+        fuse_reply_write(entry->req, entry->change.length);
+    else if (entry->answer == BATCH_ANSWER_ATTR)
+        ops_reply_attr(entry->req, entry->inode);
+    else
+        fuse_reply_err(entry->req, 0);
+}
+
+/* Applies the entries that change something; each then has its result. */
+static void apply(struct ops_context *context, struct batch_entry *entries, size_t count,
+                  struct error *err)
+{
+    struct store_change changes[BATCH_REQUESTS_MAX];
+    size_t used = 0;
+    for (size_t i = 0; i < count; i++)
+        if (entries[i].answer != BATCH_ANSWER_SYNC)
+            changes[used++] = entries[i].change;
+    if (used == 0)
+        return;
+    store_apply(context->view.store, changes, used, err);
+    used = 0;
+    for (size_t i = 0; i < count; i++)
+        if (entries[i].answer != BATCH_ANSWER_SYNC)
+            entries[i].change.result = changes[used++].result;
+}
+
+static void sync_all(struct ops_context *context, struct batch_entry *entries, size_t count,
+                     bool unfinished, struct error *err)
+{
+    int r = unfinished ? -ENOSPC : 1;
+    for (size_t i = 0; i < count; i++) {
+        if (entries[i].answer != BATCH_ANSWER_SYNC)
+            continue;
+        if (r > 0)
+            r = store_sync(context->view.store, err);
+        entries[i].change.result = r;
+    }
+}
+
+size_t batch_commit_entries(struct ops_context *context, struct batch_entry *entries, size_t count)
+{
+    struct error err = {0};
+    apply(context, entries, count, &err);
+    bool unfinished = false;
+    for (size_t i = 0; i < count; i++)
+        unfinished = unfinished || is_worth_waiting(entries[i].change.result);
+    /* What was to be durable with a write that waits, waits with it. */
+    sync_all(context, entries, count, unfinished, &err);
+
+    size_t left = 0;
+    for (size_t i = 0; i < count; i++) {
+        int r = entries[i].change.result;
+        if (is_worth_waiting(r))
+            entries[left++] = entries[i];
+        else
+            answer(context, &entries[i], r, &err);
+    }
+    return left;
+}
+
+void batch_fail_entries(struct batch_entry *entries, size_t count, int r)
+{
+    struct error err = {0};
+    error_set(&err, r, "a write is lost: the store's disk had no room for it, or failed");
+    for (size_t i = 0; i < count; i++)
+        ops_fail(entries[i].req, r, &err);
+}
+
+void batch_commit(struct ops_context *context)
+{
+    struct batch *batch = current;
+    if (batch->count == 0)
+        return;
+    size_t left = batch->count;
+    /* While some wait, all who come later wait behind them. */
+    if (!waiting_any(context->waiting))
+        left = batch_commit_entries(context, batch->entries, batch->count);
+    if (left > 0)
+        waiting_add(context->waiting, batch->entries, left);
+    batch->count = 0;
+    batch->used = 0;
+}

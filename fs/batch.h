@@ -1,0 +1,60 @@
+/* Writes that came together are committed together.
+ *
+ * Each thread of the loop has a batch. The operations put into it what changes a flash or has to be
+ * durable; when no further request waits, or the batch is full, the loop has it committed, in one
+ * transaction and one sync for all, and everyone is answered. So nothing is answered before it is
+ * committed, a lone writer waits for nobody, and many share the cost. */
+#ifndef FWFS_FS_BATCH_H
+#define FWFS_FS_BATCH_H
+
+#include <stdbool.h>
+
+#include "fs/fuse.h"
+#include "fs/ops.h"
+
+#define BATCH_REQUESTS_MAX 64
+#define BATCH_BYTES_MAX (1024 * 1024)
+
+struct batch_entry {
+    fuse_req_t req;
+    enum batch_answer {
+        BATCH_ANSWER_WRITE, /* the number of bytes written */
+        BATCH_ANSWER_ATTR,  /* the inode's attributes */
+        BATCH_ANSWER_SYNC,  /* after all before it is durable */
+    } answer;
+    uint64_t inode;
+    struct store_change change; /* its bytes are the batch's */
+};
+
+struct batch {
+    struct batch_entry entries[BATCH_REQUESTS_MAX];
+    size_t count;
+    uint8_t *bytes; /* BATCH_BYTES_MAX of them */
+    size_t used;
+};
+
+/* Binds a batch to the calling thread; unbinding frees it. */
+int batch_bind(void);
+void batch_unbind(void);
+
+/* Takes the request over: it will be answered by batch_commit(). */
+void batch_write(fuse_req_t req, uint64_t inode, int64_t flash, uint64_t offset, const void *bytes,
+                 size_t length);
+void batch_attr(fuse_req_t req, uint64_t inode, int64_t flash, unsigned mask,
+                const struct store_attr *attr);
+void batch_sync(fuse_req_t req, uint64_t inode);
+
+/* Commits and answers what the calling thread has gathered. */
+void batch_commit(struct ops_context *context);
+
+/* True when nothing more fits: the loop commits before it takes another request. */
+bool batch_is_full(void);
+
+/* Commits entries and answers them, but for those that the disk had no room for: these are left, in
+ * order, and their number is returned. Used for batches and for what waits. */
+size_t batch_commit_entries(struct ops_context *context, struct batch_entry *entries, size_t count);
+
+/* Answers entries with a failure. */
+void batch_fail_entries(struct batch_entry *entries, size_t count, int r);
+
+#endif

@@ -1,0 +1,20 @@
+/* The worker's side of the table of flashes that are open for writing, see fs/state.h. */
+#ifndef FWFS_FS_WRITERS_H
+#define FWFS_FS_WRITERS_H
+
+#include <pthread.h>
+#include <stdint.h>
+
+#include "fs/state.h"
+
+struct writers;
+
+/* Takes up the table as the worker before left it. NULL when memory ran out. */
+struct writers *writers_new(struct state *state);
+void writers_free(struct writers *writers);
+
+void writers_opened(struct writers *writers, uint64_t inode);
+void writers_released(struct writers *writers, uint64_t inode);
+void writers_wrote(struct writers *writers, uint64_t inode);
+
+#endif
