@@ -1,11 +1,12 @@
-/* Compressing private blocks after the fact, a few a transaction, so that a writer never waits
- * long. */
+/* Work after the fact, a little a transaction, so that a writer never waits long: compressing
+ * private blocks, and giving back the room that they took before. */
 #include "store/internal.h"
 
 #include <errno.h>
 #include <string.h>
 
 #define BATCH 64
+#define SHRINK_PAGES 64
 /* Past this, zstd gains little on 4 KiB of variables and takes longer. */
 #define PRIVATE_COMPRESSION_LEVEL 9
 
@@ -69,6 +70,34 @@ static int list_pending(struct db *db, int64_t keys[BATCH], struct error *err)
     return r < 0 ? r : count;
 }
 
+static int count_pages(struct store *store, int64_t *pages, int64_t *free_pages, struct error *err)
+{
+    cleanup_reader struct reader reader = {0};
+    int r = reader_begin(store, &reader, err);
+    if (r == 0)
+        r = db_integer(reader.db, err, pages, "PRAGMA page_count", "");
+    if (r == 0)
+        r = db_integer(reader.db, err, free_pages, "PRAGMA freelist_count", "");
+    return r;
+}
+
+/* Gives pages at the file's end back to the disk when many are free: blocks are written as they
+ * come and compressed later, so a busy hour leaves room that a quiet one does not need. */
+static int shrink_file(struct store *store, struct error *err)
+{
+    int64_t pages, free_pages;
+    int r = count_pages(store, &pages, &free_pages, err);
+    if (r < 0 || free_pages < SHRINK_PAGES || free_pages < pages / 8)
+        return r;
+    cleanup_txn struct txn txn = {0};
+    r = txn_begin(store, &txn, err);
+    if (r == 0)
+        r = db_run(txn.db, err, "PRAGMA incremental_vacuum(64)", "");
+    if (r == 0)
+        r = txn_commit(&txn, err);
+    return r < 0 ? r : 1;
+}
+
 int store_maintain(struct store *store, struct error *err)
 {
     int64_t keys[BATCH];
@@ -79,9 +108,9 @@ int store_maintain(struct store *store, struct error *err)
         if (r < 0)
             return r;
         count = list_pending(reader.db, keys, err);
-        if (count <= 0)
-            return count;
     }
+    if (count <= 0)
+        return count < 0 ? count : shrink_file(store, err);
     cleanup_txn struct txn txn = {0};
     int r = txn_begin(store, &txn, err);
     if (r < 0)
@@ -96,5 +125,5 @@ int store_maintain(struct store *store, struct error *err)
         r = txn_commit(&txn, damaged ? NULL : err);
     if (r < 0)
         return r;
-    return damaged ? -EUCLEAN : count == BATCH;
+    return damaged ? -EUCLEAN : 1;
 }

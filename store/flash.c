@@ -43,6 +43,7 @@ void flash_from_row(sqlite3_stmt *stmt, int first, struct store_flash *ret)
         .id = sqlite3_column_int64(stmt, first),
         .image = sqlite3_column_int64(stmt, first + 1),
         .size = (uint64_t)sqlite3_column_int64(stmt, first + 2),
+        .version = (uint16_t)sqlite3_column_int(stmt, first + 9),
         .attr = {.uid = (uint32_t)sqlite3_column_int64(stmt, first + 3),
                  .gid = (uint32_t)sqlite3_column_int64(stmt, first + 4),
                  .mode = (uint32_t)sqlite3_column_int64(stmt, first + 5),
@@ -99,6 +100,16 @@ int flash_set_attr(struct db *db, int64_t flash, unsigned mask, const struct sto
     if (mask & STORE_ATTR_CTIME)
         now.attr.ctime = attr->ctime;
     return run_with_attr(db, sql, flash, &now.attr, err);
+}
+
+int store_flash_renew(struct store *store, int64_t flash, struct error *err)
+{
+    static const char sql[] = "UPDATE flashes SET version = (version + 1) & 65535 WHERE id = ?";
+    cleanup_txn struct txn txn = {0};
+    int r = txn_begin(store, &txn, err);
+    if (r == 0)
+        r = db_run(txn.db, err, sql, "i", flash);
+    return r < 0 ? r : txn_commit(&txn, err);
 }
 
 int flash_remove(struct db *db, int64_t flash, struct error *err)

@@ -30,10 +30,10 @@ static int one_guest(struct db *db, sqlite3_stmt *stmt, struct store_guest *ret,
     return r < 0 ? r : 1;
 }
 
-int store_guest_by_name(struct store *store, const char *name, struct store_guest *ret,
-                        struct error *err)
+/* Either name or id is what the query asks for. */
+static int get_guest(struct store *store, const char *sql, const char *name, int64_t id,
+                     struct store_guest *ret, struct error *err)
 {
-    static const char sql[] = GUEST_QUERY "WHERE g.name = ?";
     cleanup_reader struct reader reader = {0};
     cleanup_stmt sqlite3_stmt *stmt = NULL;
     int r = reader_begin(store, &reader, err);
@@ -41,29 +41,36 @@ int store_guest_by_name(struct store *store, const char *name, struct store_gues
         r = db_prepare(reader.db, sql, &stmt, err);
     if (r < 0)
         return r;
-    db_bind(stmt, "t", name);
+    if (name)
+        db_bind(stmt, "t", name);
+    else
+        db_bind(stmt, "i", id);
     r = one_guest(reader.db, stmt, ret, err);
-    if (r == 0)
-        return error_set(err, -ENOENT, "there is no guest '%s'", name);
-    return r < 0 ? r : 0;
+    return r > 0 ? 0 : r < 0 ? r : -ENOENT;
+}
+
+int store_guest_by_name(struct store *store, const char *name, struct store_guest *ret,
+                        struct error *err)
+{
+    static const char sql[] = GUEST_QUERY "WHERE g.name = ?";
+    int r = get_guest(store, sql, name, 0, ret, err);
+    return r == -ENOENT ? error_set(err, r, "there is no guest '%s'", name) : r;
 }
 
 int store_guest_by_id(struct store *store, int64_t guest, struct store_guest *ret,
                       struct error *err)
 {
     static const char sql[] = GUEST_QUERY "WHERE g.id = ?";
-    cleanup_reader struct reader reader = {0};
-    cleanup_stmt sqlite3_stmt *stmt = NULL;
-    int r = reader_begin(store, &reader, err);
-    if (r == 0)
-        r = db_prepare(reader.db, sql, &stmt, err);
-    if (r < 0)
-        return r;
-    db_bind(stmt, "i", guest);
-    r = one_guest(reader.db, stmt, ret, err);
-    if (r == 0)
-        return error_set(err, -ENOENT, "there is no guest %lld", (long long)guest);
-    return r < 0 ? r : 0;
+    int r = get_guest(store, sql, NULL, guest, ret, err);
+    return r == -ENOENT ? error_set(err, r, "there is no guest %lld", (long long)guest) : r;
+}
+
+int store_guest_by_flash(struct store *store, int64_t flash, struct store_guest *ret,
+                         struct error *err)
+{
+    static const char sql[] = GUEST_QUERY "WHERE g.flash_id = ?";
+    int r = get_guest(store, sql, NULL, flash, ret, err);
+    return r == -ENOENT ? error_set(err, r, "no guest has flash %lld", (long long)flash) : r;
 }
 
 int store_guest_each(struct store *store, enum store_guest_order order, int64_t after,

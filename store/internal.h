@@ -129,8 +129,9 @@ int flash_set_attr(struct db *db, int64_t flash, unsigned mask, const struct sto
                    struct error *err);
 
 /* The columns of a flash, in a query where `flashes` is named l and its image i. */
-#define FLASH_COLUMNS "l.id, l.image_id, i.size, l.uid, l.gid, l.mode, l.mtime, l.atime, l.ctime"
-#define FLASH_COLUMN_COUNT 9
+#define FLASH_COLUMNS                                                                              \
+    "l.id, l.image_id, i.size, l.uid, l.gid, l.mode, l.mtime, l.atime, l.ctime, l.version"
+#define FLASH_COLUMN_COUNT 10
 void flash_from_row(sqlite3_stmt *stmt, int first, struct store_flash *ret);
 
 /* ---- Firmware, within a transaction ---- */

@@ -7,17 +7,16 @@
 /* Room for the writes of a fleet for about a minute after the disk has filled. */
 #define RESERVE_BYTES ((off_t)16 << 20)
 
-static int open_reserve(const struct store *store)
+static char *reserve_path(const struct store *store)
 {
-    cleanup_free char *path = NULL;
-    if (asprintf(&path, "%s-reserve", store->path) < 0)
-        return -1;
-    return open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    char *path;
+    return asprintf(&path, "%s-reserve", store->path) < 0 ? NULL : path;
 }
 
 void store_reserve_hold(struct store *store)
 {
-    cleanup_fd int fd = open_reserve(store);
+    cleanup_free char *path = reserve_path(store);
+    cleanup_fd int fd = path ? open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
     struct stat st;
     struct statvfs disk;
     if (fd < 0 || fstat(fd, &st) < 0 || fstatvfs(fd, &disk) < 0 || st.st_size >= RESERVE_BYTES)
@@ -31,7 +30,7 @@ void store_reserve_hold(struct store *store)
 
 bool store_reserve_release(struct store *store)
 {
-    cleanup_fd int fd = open_reserve(store);
+    cleanup_free char *path = reserve_path(store);
     struct stat st;
-    return fd >= 0 && fstat(fd, &st) == 0 && st.st_size > 0 && ftruncate(fd, 0) == 0;
+    return path && lstat(path, &st) == 0 && unlink(path) == 0 && st.st_size > 0;
 }

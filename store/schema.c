@@ -54,7 +54,8 @@ static const char version_1[] =
     "  mode INTEGER NOT NULL,"
     "  mtime INTEGER NOT NULL,"
     "  atime INTEGER,"
-    "  ctime INTEGER"
+    "  ctime INTEGER,"
+    "  version INTEGER NOT NULL DEFAULT 0"
     ") STRICT;"
 
     "CREATE TABLE flash_xattrs ("

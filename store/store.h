@@ -57,9 +57,10 @@ void store_closep(struct store **store);
  * share one sync. */
 int store_sync(struct store *store, struct error *err);
 
-/* Work that is better done beside the writers: compresses private blocks written since, a bounded
- * number a call. Returns 1 if there may be more to do, else 0; -EUCLEAN once for a damaged block,
- * which is then left to its readers to be told. */
+/* Work that is better done beside the writers: compresses private blocks written since, and gives
+ * free room in the file back to the disk, a bounded amount a call. Returns 1 if there may be more
+ * to do, else 0; -EUCLEAN once for a damaged block, which is then left to its readers to be told.
+ */
 int store_maintain(struct store *store, struct error *err);
 
 /* Moves what is in the write-ahead log into the store's file when there is enough of it, so that
@@ -184,6 +185,7 @@ struct store_flash {
     int64_t id;
     int64_t image; /* what it is an overlay on */
     uint64_t size;
+    uint16_t version; /* changes when others must forget what they know of it */
     struct store_attr attr;
 };
 
@@ -211,6 +213,9 @@ int store_guest_rename(struct store *store, const char *old_name, const char *ne
 
 int store_guest_by_name(struct store *store, const char *name, struct store_guest *ret,
                         struct error *err);
+/* Whose flash it is; takes the longer the more guests there are. */
+int store_guest_by_flash(struct store *store, int64_t flash, struct store_guest *ret,
+                         struct error *err);
 int store_guest_by_id(struct store *store, int64_t guest, struct store_guest *ret,
                       struct error *err);
 
@@ -244,6 +249,9 @@ int store_flash_get(struct store *store, int64_t flash, struct store_flash *ret,
 /* Sets what `mask` (STORE_ATTR_…) names. */
 int store_flash_set_attr(struct store *store, int64_t flash, unsigned mask,
                          const struct store_attr *attr, struct error *err);
+
+/* Gives the flash a new version. */
+int store_flash_renew(struct store *store, int64_t flash, struct error *err);
 
 /* Extended attributes of a flash, by their full name ("user.x"). Reading returns the size of the
  * value
