@@ -10,9 +10,9 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "firmware/descriptor_schema.h"
 #include "firmware/file.h"
-#include "base/json.h"
 
 struct descriptor {
     struct json_object *root;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "fs/waiting.h"
+#include "fs/writers.h"
 
 static __thread struct batch *current;
 
@@ -81,6 +82,8 @@ static bool is_worth_waiting(int r)
 static void answer(struct ops_context *context, const struct batch_entry *entry, int r,
                    const struct error *err)
 {
+    if (r == -EFBIG)
+        writers_overgrew(context->writers, entry->inode);
     if (r < 0)
         ops_fail(entry->req, r, err);
     else if (entry->answer == BATCH_ANSWER_WRITE)

@@ -30,9 +30,9 @@ uint64_t inode_of_code(int64_t image, int64_t guest)
     return number(INODE_CODE, image, SHARD_BITS, shard & ((1U << SHARD_BITS) - 1));
 }
 
-uint64_t inode_of_flash(int64_t flash)
+uint64_t inode_of_flash(int64_t flash, uint16_t version)
 {
-    return number(INODE_FLASH, flash, VERSION_BITS, 0);
+    return number(INODE_FLASH, flash, VERSION_BITS, version);
 }
 
 uint64_t inode_of_generated(int64_t guest, enum generated_file file)

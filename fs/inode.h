@@ -5,7 +5,8 @@
  *   root      1 (FUSE_ROOT_ID)
  *   guest     the guest's id                        its directory
  *   code      image id << 24 | shard                shared, read-only
- *   flash     flash id << 16 | version (0: live)    a guest's own
+ *   flash     flash id << 16 | version              a guest's own; a new version makes the kernel
+ *                                                   start anew
  *   generated guest id << 4 | enum generated_file
  * Ids are never used twice (AUTOINCREMENT), so neither is a number. Bit 63 stays clear: some
  * programs read st_ino as signed. */
@@ -42,7 +43,7 @@ struct inode {
 uint64_t inode_root(void);
 uint64_t inode_of_guest(int64_t guest);
 uint64_t inode_of_code(int64_t image, int64_t guest);
-uint64_t inode_of_flash(int64_t flash);
+uint64_t inode_of_flash(int64_t flash, uint16_t version);
 uint64_t inode_of_generated(int64_t guest, enum generated_file file);
 
 /* False for a number that none of these gives. */

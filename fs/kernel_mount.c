@@ -60,8 +60,8 @@ static int mount_session(struct fuse_session *session, const char *mountpoint)
     return fd < 0 ? -errno : fd;
 }
 
-/* libfuse mounts, itself or through fusermount3. Its session is only for that: the descriptor
- * outlives it. */
+/* libfuse mounts, itself or through fusermount3. Its session is only for that, and is kept: what it
+ * knows of the mount would be given back by unmounting alone. */
 int kernel_mount(const char *source, const char *mountpoint, const struct mount_options *options,
                  struct error *err)
 {
@@ -73,12 +73,12 @@ int kernel_mount(const char *source, const char *mountpoint, const struct mount_
              options->allow_other ? ",allow_other" : "", options->read_only ? ",ro" : "");
     char *argv[] = {(char[]){"fwfs"}, text, NULL};
     struct fuse_args args = FUSE_ARGS_INIT(2, argv);
-    struct fuse_session *session = fuse_session_new(&args, &ops_table, sizeof ops_table, NULL);
+    static struct fuse_session *session;
+    session = fuse_session_new(&args, &ops_table, sizeof ops_table, NULL);
     fuse_opt_free_args(&args);
     if (!session)
         return error_set(err, -EIO, "libfuse made no session");
     int fd = mount_session(session, mountpoint);
-    fuse_session_destroy(session);
     if (fd < 0)
         return error_set(err, fd, "%s: could not be mounted; is /dev/fuse there?", mountpoint);
     return fd;

@@ -24,6 +24,7 @@ void ops_fail(fuse_req_t req, int r, const struct error *err)
     /* What a client may have caused, and is told. */
     case -ENOENT:
     case -ENOTDIR:
+    case -ENAMETOOLONG:
     case -EFBIG:
     case -EROFS:
     case -EINVAL:

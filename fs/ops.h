@@ -10,6 +10,7 @@
  */
 #define OPS_TIMEOUT_S 1.0
 
+struct renewal;
 struct waiting;
 struct writers;
 
@@ -18,6 +19,7 @@ struct ops_context {
     struct state *state;
     struct writers *writers;
     struct waiting *waiting;
+    struct renewal *renewal;
     bool refused;               /* a later worker would not agree with the kernel on the same */
     void (*agreed)(void *data); /* called when the kernel's FUSE_INIT is answered */
     void *agreed_data;

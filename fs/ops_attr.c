@@ -104,9 +104,9 @@ void ops_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
             r = set_guest(ops_view(req), inode.id, attr, to_set, &err);
             break;
         case INODE_CODE:
+        case INODE_GENERATED:
             r = -EROFS;
             break;
-        case INODE_GENERATED:
         case INODE_ROOT:
             r = -EPERM;
         }

@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 #include "fs/batch.h"
 #include "fs/ops.h"
+#include "fs/renewal.h"
 #include "fs/writers.h"
 
 void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -17,7 +18,7 @@ void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         return;
     }
     if (to_write && inode.kind != INODE_FLASH) {
-        fuse_reply_err(req, inode.kind == INODE_CODE ? EROFS : EACCES);
+        fuse_reply_err(req, EROFS);
         return;
     }
     /* An image never changes, so what is cached of it is right for ever. */
@@ -100,7 +101,10 @@ static void sync_flash(fuse_req_t req, fuse_ino_t ino)
 
 void ops_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-    sync_flash(req, ino);
+    if (writers_is_overgrown(ops_context(req)->writers, ino))
+        renewal_flush(ops_context(req)->renewal, req, ino);
+    else
+        sync_flash(req, ino);
 }
 
 void ops_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)

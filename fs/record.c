@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <json-c/json.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -44,22 +45,34 @@ static void parse(int fd, struct record *ret)
     ret->failed_upgrades = (uint32_t)get_integer(object, "failed_upgrades");
 }
 
+/* False if the file was removed by its last holder between opening and locking it. */
+static bool is_there(int fd, const char *store)
+{
+    cleanup_fd int now = open_record(store, O_RDONLY, NULL);
+    struct stat a, b;
+    return now >= 0 && fstat(fd, &a) == 0 && fstat(now, &b) == 0 && a.st_ino == b.st_ino;
+}
+
 int record_acquire(const char *store, struct error *err)
 {
-    cleanup_fd int fd = open_record(store, O_RDWR | O_CREAT, err);
-    if (fd < 0)
-        return fd;
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
-        return steal_fd(&fd);
-    if (errno != EAGAIN && errno != EACCES)
-        return error_set(err, -errno, "%s-mount: %m", store);
-    struct record holder;
-    parse(fd, &holder);
-    return error_set(err, -EBUSY,
-                     "the store is mounted already, at %s by process %d; unmount that first, or "
-                     "mount with -o ro",
-                     holder.mountpoint, (int)holder.supervisor);
+    for (;;) {
+        cleanup_fd int fd = open_record(store, O_RDWR | O_CREAT, err);
+        if (fd < 0)
+            return fd;
+        struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+        if (fcntl(fd, F_OFD_SETLK, &lock) == 0) {
+            if (is_there(fd, store))
+                return steal_fd(&fd);
+            continue;
+        }
+        if (errno != EAGAIN && errno != EACCES)
+            return error_set(err, -errno, "%s-mount: %m", store);
+        struct record holder;
+        parse(fd, &holder);
+        return error_set(err, -EBUSY,
+                         "the store is mounted already, at %s by process %d; unmount that first",
+                         holder.mountpoint, (int)holder.supervisor);
+    }
 }
 
 void record_write(int fd, const struct record *record)
@@ -79,10 +92,11 @@ void record_write(int fd, const struct record *record)
         return;
 }
 
-void record_clear(int fd)
+void record_remove(const char *store)
 {
-    if (ftruncate(fd, 0) == 0)
-        return;
+    cleanup_free char *path = NULL;
+    if (asprintf(&path, "%s-mount", store) >= 0)
+        unlink(path);
 }
 
 int record_read(const char *store, struct record *ret, struct error *err)

@@ -27,8 +27,8 @@ int record_acquire(const char *store, struct error *err);
 
 void record_write(int fd, const struct record *record);
 
-/* Takes the content away; the lock goes with the last descriptor. */
-void record_clear(int fd);
+/* Takes the file away; the lock goes with the last descriptor. */
+void record_remove(const char *store);
 
 /* 1 and the record of a mount that lives, 0 if the store is not mounted. */
 int record_read(const char *store, struct record *ret, struct error *err);

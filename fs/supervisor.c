@@ -290,6 +290,7 @@ static void become_new_program(struct supervisor *supervisor)
     execl(supervisor->state->program, SUPERVISOR_NAME, NULL);
     log_line(LOG_ERR, "%s: the supervisor stays as it was: %m", supervisor->state->program);
     child_take_over(&supervisor->current, supervisor->state->worker);
+    pull_resume();
 }
 
 static void wait_and_handle(struct supervisor *supervisor)
@@ -336,12 +337,13 @@ static int run(struct supervisor *supervisor, struct error *err)
         wait_and_handle(supervisor);
         restart_if_due(supervisor);
         tick(supervisor);
-        if (supervisor->exec_due && supervisor->current.ready && !supervisor->next.pid)
+        if (supervisor->exec_due && supervisor->current.ready && !supervisor->next.pid &&
+            pull_pause())
             become_new_program(supervisor);
     }
     if (supervisor->next.pid)
         child_kill(&supervisor->next);
-    record_clear(INHERITED_RECORD);
+    record_remove(supervisor->state->store);
     if (supervisor->failure.code < 0 && !supervisor->answered)
         return error_set(err, supervisor->failure.code, "%s", supervisor->failure.text);
     return 0;

@@ -27,11 +27,11 @@ int view_file_inode(const struct store_guest *guest, enum view_file file, uint64
     switch (file) {
     case VIEW_CODE:
         *ret = mode == FLASH_MODE_COMBINED
-                   ? inode_of_flash(guest->flash.id)
+                   ? inode_of_flash(guest->flash.id, guest->flash.version)
                    : inode_of_code(guest->firmware.executable.id, guest->id);
         return 0;
     case VIEW_VARS:
-        *ret = inode_of_flash(guest->flash.id);
+        *ret = inode_of_flash(guest->flash.id, guest->flash.version);
         return mode == FLASH_MODE_SPLIT ? 0 : -ENOENT;
     case VIEW_FIRMWARE_JSON:
         *ret = inode_of_generated(guest->id, GENERATED_FIRMWARE_JSON);
@@ -65,6 +65,8 @@ int view_lookup(struct view *view, uint64_t parent, const char *name, uint64_t *
     struct store_guest guest;
     if (!inode_parse(parent, &inode))
         return -ENOENT;
+    if (strlen(name) > STORE_NAME_MAX)
+        return -ENAMETOOLONG;
     if (inode.kind == INODE_GUEST)
         return lookup_in_guest(view, inode.id, name, ret, err);
     if (inode.kind != INODE_ROOT)

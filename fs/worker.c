@@ -22,6 +22,7 @@
 #include "fs/loop.h"
 #include "fs/ops.h"
 #include "fs/options.h"
+#include "fs/renewal.h"
 #include "fs/session.h"
 #include "fs/upkeep.h"
 #include "fs/waiting.h"
@@ -124,6 +125,8 @@ static int prepare(struct worker *worker, struct error *err)
         r = upkeep_new(worker->store, &worker->upkeep, err);
     if (r == 0)
         r = session_new(&worker->context, INHERITED_FUSE, &worker->session, err);
+    if (r == 0)
+        r = renewal_new(&worker->context, worker->session, &worker->context.renewal, err);
     return r;
 }
 
@@ -138,8 +141,9 @@ static int rehearse(struct worker *worker, struct error *err)
 
 static void clear(struct worker *worker)
 {
-    session_free(worker->session);
     waiting_free(worker->context.waiting);
+    renewal_free(worker->context.renewal);
+    session_free(worker->session);
     upkeep_free(worker->upkeep);
     writers_free(worker->context.writers);
     store_close(worker->store);
@@ -214,9 +218,12 @@ static int finish(struct worker *worker, struct error *err)
         return 0;
     pthread_join(worker->loop_thread, NULL);
     waiting_free(steal_ptr(worker->context.waiting));
+    renewal_free(steal_ptr(worker->context.renewal));
     channel_send(INHERITED_CHANNEL, worker->loop_result > 0 ? CHANNEL_ENDED : CHANNEL_DRAINED);
     if (worker->loop_result < 0)
         return error_set(err, worker->loop_result, "%s", worker->loop_error.text);
+    if (worker->loop_result > 0)
+        store_reserve_release(worker->store);
     return store_sync(worker->store, err);
 }
 

@@ -2,6 +2,7 @@
  * lock guards it; it is a leaf. */
 #include "fs/writers.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 
 #include "base/cleanup.h"
@@ -82,6 +83,7 @@ static void add(struct writers *writers, uint32_t at, uint64_t inode)
     if (slot == STATE_WRITERS_MAX)
         return;
     state->writers[slot].opens = 1;
+    state->writers[slot].overgrown = 0;
     state->writers[slot].inode = inode;
     if (slot >= state->writer_slots)
         state->writer_slots = slot + 1;
@@ -122,4 +124,22 @@ void writers_wrote(struct writers *writers, uint64_t inode)
     if (slot)
         slot->writes++;
     pthread_mutex_unlock(&writers->lock);
+}
+
+void writers_overgrew(struct writers *writers, uint64_t inode)
+{
+    pthread_mutex_lock(&writers->lock);
+    struct state_writer *slot = slot_at(writers, find(writers, inode));
+    if (slot)
+        slot->overgrown = 1;
+    pthread_mutex_unlock(&writers->lock);
+}
+
+bool writers_is_overgrown(struct writers *writers, uint64_t inode)
+{
+    pthread_mutex_lock(&writers->lock);
+    struct state_writer *slot = slot_at(writers, find(writers, inode));
+    bool overgrown = slot && slot->overgrown;
+    pthread_mutex_unlock(&writers->lock);
+    return overgrown;
 }

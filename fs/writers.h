@@ -2,7 +2,7 @@
 #ifndef FWFS_FS_WRITERS_H
 #define FWFS_FS_WRITERS_H
 
-#include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "fs/state.h"
@@ -16,5 +16,10 @@ void writers_free(struct writers *writers);
 void writers_opened(struct writers *writers, uint64_t inode);
 void writers_released(struct writers *writers, uint64_t inode);
 void writers_wrote(struct writers *writers, uint64_t inode);
+
+/* Notes that a write was past the flash's end, so that the kernel has its size wrong; asks for it.
+ */
+void writers_overgrew(struct writers *writers, uint64_t inode);
+bool writers_is_overgrown(struct writers *writers, uint64_t inode);
 
 #endif
