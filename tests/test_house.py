@@ -27,7 +27,8 @@ ROOM_OF_LIBRARY = {"sqlite3": "store", "fuse": "fs", "fuse3": "fs", "zstd": "sto
                    "openssl": "store"}
 DOOR = Path("store/store.h")
 
-SCRIPTS = [".ci/run", "scripts/build", "scripts/install-dependencies", "scripts/quickstart", "scripts/test"]
+SCRIPTS = [".ci/run", "scripts/build", "scripts/install-dependencies", "scripts/quickstart",
+           "scripts/test"]
 LOOSE_ENDS = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|XX" r"X)\b")
 
 
@@ -78,9 +79,11 @@ def test_files_hold_one_concern() -> None:
 
 
 def test_no_loose_ends() -> None:
-    wrong = [f"{path}:{number}" for path in texts()
-             for number, line in enumerate((ROOT / path).read_text(errors="replace").splitlines(), 1)
-             if LOOSE_ENDS.search(line)]
+    wrong = []
+    for path in texts():
+        lines = (ROOT / path).read_text(errors="replace").splitlines()
+        wrong += [f"{path}:{number}" for number, line in enumerate(lines, 1)
+                  if LOOSE_ENDS.search(line)]
     assert not wrong
 
 

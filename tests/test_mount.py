@@ -18,9 +18,12 @@ import pytest
 from support.mounting import END_SECONDS, Mounter
 from support.ovmf import OVMF_CODE, OVMF_COMBINED, OVMF_VARS
 from support.program import Fwfs
+from support.tenant import Tenant
 from support.waiting import eventually
 
 OPERATIONS = 4000
+LOG_WRITES = 30_000
+LOG_BYTES = 64 * 1024 * 1024
 ENDLESS_WRITER = """
 import os, sys
 descriptor = os.open(sys.argv[1], os.O_RDWR)
@@ -77,12 +80,13 @@ def test_a_signal_ends_it_in_the_foreground(fwfs_bin: Path, store: Path, mount: 
     command = [str(fwfs_bin), "--store", str(store), "mount", str(mount.mountpoint), "--foreground"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         try:
-            assert eventually(lambda: mount.is_mounted(), END_SECONDS)
+            assert eventually(mount.is_mounted, END_SECONDS)
             flash = mount.mountpoint / "split" / "vars"
             with flash.open("r+b") as file:
                 file.write(b"kept")
             server.send_signal(number)
-            assert server.wait(END_SECONDS) == 0
+            _, said = server.communicate(timeout=END_SECONDS)
+            assert server.returncode == 0, said
         finally:
             server.kill()
     assert not mount.is_mounted()
@@ -98,8 +102,8 @@ def test_it_holds_nothing_of_the_caller(mount: Mounter) -> None:
         assert os.readlink(process / "cwd") == "/"
         for descriptor in ("0", "1", "2"):
             assert not os.readlink(process / "fd" / descriptor).startswith("pipe:")
-        assert not any(os.readlink(link).startswith(str(fw)) for link in (process / "fd").iterdir()
-                       if link.is_symlink())
+        opened = {os.readlink(link) for link in (process / "fd").iterdir() if link.is_symlink()}
+        assert not [path for path in opened if path == str(fw) or path.startswith(f"{fw}/")]
 
 
 @pytest.mark.usefixtures("guests")
@@ -110,6 +114,46 @@ def test_it_shows_as_fwfs(mount: Mounter) -> None:
     assert line[2] == "fuse.fwfs"
     assert {"nosuid", "nodev"} <= set(line[3].split(","))
     assert os.statvfs(fw).f_namemax == 255
+
+
+@pytest.mark.usefixtures("guests")
+def test_read_only(mount: Mounter) -> None:
+    flash = mount("-o", "ro") / "split" / "vars"
+    for attempt in (lambda: os.open(flash, os.O_RDWR), lambda: os.chmod(flash, 0o640)):
+        with pytest.raises(OSError) as refused:
+            attempt()
+        assert refused.value.errno == errno.EROFS
+    assert flash.read_bytes() == OVMF_VARS.read_bytes()
+
+
+@pytest.mark.usefixtures("guests")
+def test_private(fwfs: Fwfs, mount: Mounter) -> None:
+    fwfs("guest", "add", "--firmware", "fs", "--owner", "20001:20001", "tenants")
+    tenant = Tenant(uid=20001, gid=20001)
+    assert tenant.attempt(mount(), lambda: os.listdir("tenants")) == 0
+    mount.unmount()
+    assert tenant.attempt(mount("-o", "private"), lambda: os.listdir("tenants")) == errno.EACCES
+
+
+@pytest.mark.usefixtures("guests")
+def test_the_log_beside_the_store_stays_small(mount: Mounter, store: Path) -> None:
+    """After as many small writes as two first boots make, while the guest writes now and then."""
+    log = store.with_name(f"{store.name}-wal")
+    descriptor = os.open(mount() / "split" / "vars", os.O_RDWR)
+
+    def write(number: int) -> None:
+        os.pwrite(descriptor, number.to_bytes(512, "little"), number % 32 * 512)
+
+    def is_small() -> bool:
+        write(log.stat().st_size)
+        return log.stat().st_size <= LOG_BYTES
+
+    try:
+        for number in range(LOG_WRITES):
+            write(number)
+        assert eventually(is_small, END_SECONDS)
+    finally:
+        os.close(descriptor)
 
 
 def test_an_empty_store_is_an_empty_directory(mount: Mounter) -> None:

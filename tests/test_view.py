@@ -305,7 +305,7 @@ def test_a_flash_does_not_grow(fw: Path, flash: str) -> None:
     before = path.read_bytes()
 
     def write(offset: int, data: bytes) -> None:
-        """All of it, as far as it goes. The kernel may say at the write that it does not, or later."""
+        """All of it, as far as it goes; that it does not may come at the write, or later."""
         descriptor = os.open(path, os.O_RDWR)
         try:
             while data:

@@ -15,7 +15,7 @@ Fwfs = Callable[..., "subprocess.CompletedProcess[str]"]
 def run_program(program: Path, *arguments: str | os.PathLike[str], check: bool = True,
                 input: str | None = None,
                 env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Runs it to its end; `env` adds to the environment. With `check`, any exit code but 0 fails."""
+    """Runs it to its end; `env` adds to the environment. With `check`, it must exit with 0."""
     command = [str(program), *map(str, arguments)]
     done = subprocess.run(command, input=input, capture_output=True, text=True, check=False,
                           timeout=RUN_SECONDS, env={**os.environ, **(env or {})})

@@ -1,5 +1,5 @@
-"""A naive reader of EDK2's variable stores, written for the tests alone, so that what fwfs does to a
-store is judged by something that shares no code with it.
+"""A naive reader of EDK2's variable stores, written for the tests alone, so that what fwfs does to
+a store is judged by something that shares no code with it.
 
 Layout (MdePkg and MdeModulePkg of edk2: PiFirmwareVolume.h, VariableFormat.h): a firmware volume's
 header, the store's header, then records of 60 bytes, a UCS-2 name and data, each aligned to 4.
@@ -31,8 +31,8 @@ class Variable:
 
 
 def volume_length(flash: bytes) -> int:
-    """Bytes of the volume that the variables are in, at the start of the flash: all that the firmware
-    writes to."""
+    """Bytes of the volume that the variables are in, at the start of the flash: all that the
+    firmware writes to."""
     assert flash[0x28:0x2C] == _VOLUME_SIGNATURE, "no firmware volume at the start"
     return struct.unpack_from("<Q", flash, 0x20)[0]
 

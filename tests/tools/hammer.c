@@ -2,10 +2,11 @@
  *
  * hammer FILE SHADOW SEED
  *
- * Both files have the same size. Commands come on stdin, a line each: "go" writes until the next line
- * comes, and then answers "WRITES ERRORS WORST_STALL_US". In the first half of the file pages are written
- * again and again, whole, in pieces and with an fsync now and then; in the second half each page is
- * written once between "go" and its answer, and then left, so that nothing mends it if it gets lost. */
+ * Both files have the same size. Commands come on stdin, a line each: "go" writes until the next
+ * line comes, and then answers "WRITES ERRORS WORST_STALL_US". In the first half of the file pages
+ * are written again and again, whole, in pieces and with an fsync now and then; in the second half
+ * each page is written once between "go" and its answer, and then left, so that nothing mends it if
+ * it gets lost. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>

@@ -1,0 +1,178 @@
+#!/usr/bin/python3
+"""Boots a guest in QEMU to the EFI shell and types at it over its serial line.
+
+As a program it prints what each command answered:
+
+    efi_shell.py [--accel ACCEL] [--command COMMAND]... -- QEMU-ARGUMENT...
+
+or, with --probe, the accelerator to use: "kvm" if these arguments reach the shell with it, else
+"tcg". Give --probe a guest that writes nothing, since it may be stopped halfway.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+QEMU = "qemu-system-x86_64"
+PROMPT = b"Shell> "
+BOOT_SECONDS = 120
+ANSWER_SECONDS = 60
+QUIT_SECONDS = 30
+PROBE_SECONDS = 15
+
+# What the firmware's terminal driver sends between the text: colours and cursor positions.
+ESCAPES = re.compile(rb"\x1b\[[0-9;?=]*[A-Za-z]")
+
+
+class ShellError(Exception):
+    """The guest did not do what was asked of it; says what it showed instead."""
+
+
+class EfiShell:
+    """A running QEMU whose console is spoken to; at the end of its `with` block QEMU is gone.
+
+    `arguments` tell where the firmware is, as `fwfs guest qemu` prints them. The rest is chosen here:
+    no display, no network, no disk, so that the firmware's own shell is what boots.
+    """
+
+    def __init__(self, arguments: Sequence[str], accel: str = "tcg") -> None:
+        self._unread = b""
+        self._stderr = tempfile.TemporaryFile()
+        self._console, console = socket.socketpair()
+        self._monitor, monitor = socket.socketpair()
+        with console, monitor:
+            self._process = subprocess.Popen(
+                [QEMU, "-accel", accel, "-m", "128", "-no-user-config", "-display", "none",
+                 "-net", "none",
+                 "-chardev", f"socket,id=console,fd={console.fileno()}",
+                 "-serial", "chardev:console",
+                 "-chardev", f"socket,id=monitor,fd={monitor.fileno()}",
+                 "-mon", "chardev=monitor,mode=control",
+                 *arguments],
+                pass_fds=(console.fileno(), monitor.fileno()),
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._stderr)
+
+    def __enter__(self) -> EfiShell:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        for thing in (self._console, self._monitor, self._stderr):
+            thing.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def boot(self, timeout: float = BOOT_SECONDS) -> None:
+        """Waits for the shell's prompt."""
+        deadline = time.monotonic() + timeout
+        self._read_until(b"any other key to continue", deadline)
+        self._console.sendall(b" ")
+        self._read_until(PROMPT, deadline)
+
+    def run(self, command: str) -> str:
+        """Types a command and returns what it answered, without colours and the echo."""
+        self._console.sendall(command.encode("ascii") + b"\r")
+        answer = self._read_until(PROMPT, time.monotonic() + ANSWER_SECONDS)
+        text = ESCAPES.sub(b"", answer.removesuffix(PROMPT)).decode("ascii", "replace")
+        echo, _, rest = text.partition("\r\n")
+        if echo != command:
+            raise ShellError(self._explain(f"typed {command!r}, the shell read {echo!r}"))
+        return rest.replace("\r\n", "\n").strip()
+
+    def quit(self) -> None:
+        """Ends QEMU through its monitor, as libvirt does, so that it closes its files."""
+        commands = ({"execute": "qmp_capabilities"}, {"execute": "quit"})
+        self._monitor.sendall(b"".join(json.dumps(command).encode() for command in commands))
+        try:
+            status = self._process.wait(QUIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise ShellError(self._explain("QEMU did not quit")) from None
+        if status != 0:
+            raise ShellError(self._explain(f"QEMU ended with status {status}"))
+
+    def _read_until(self, pattern: bytes, deadline: float) -> bytes:
+        while pattern not in self._unread:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                raise ShellError(self._explain(f"no {pattern.decode()!r} in time"))
+            if not select.select([self._console], [], [], remaining)[0]:
+                continue
+            try:
+                received = self._console.recv(65536)
+            except ConnectionResetError:
+                received = b""
+            if not received:
+                raise ShellError(self._explain("QEMU ended"))
+            self._unread += received
+        end = self._unread.index(pattern) + len(pattern)
+        taken, self._unread = self._unread[:end], self._unread[end:]
+        return taken
+
+    def _explain(self, what: str) -> str:
+        self._stderr.seek(0)
+        complaint = self._stderr.read().decode(errors="replace").strip()
+        console = ESCAPES.sub(b"", self._unread[-2000:]).decode("ascii", "replace").strip()
+        return f"{what}; stderr: {complaint or 'nothing'}; console: {console or 'nothing'}"
+
+
+def boot_once(arguments: Sequence[str], commands: Sequence[str] = (),
+              accel: str = "tcg") -> list[str]:
+    """A whole boot: to the shell, the commands, and a clean end. Returns the answers."""
+    with EfiShell(arguments, accel) as shell:
+        shell.boot()
+        answers = [shell.run(command) for command in commands]
+        shell.quit()
+    return answers
+
+
+def probe_accelerator(arguments: Sequence[str]) -> str:
+    """A /dev/kvm that is there may still be unable to run firmware: only a boot tells."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg"
+    try:
+        with EfiShell(arguments, "kvm") as shell:
+            shell.boot(PROBE_SECONDS)
+    except ShellError:
+        return "tcg"
+    return "kvm"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--accel", default="tcg", help="QEMU's accelerator (default: tcg)")
+    parser.add_argument("--command", action="append", default=[], metavar="COMMAND",
+                        help="a line to type; may be given several times")
+    parser.add_argument("--probe", action="store_true", help="only say which accelerator works")
+    parser.add_argument("arguments", nargs="+", metavar="QEMU-ARGUMENT")
+    options = parser.parse_args()
+    if options.probe:
+        print(probe_accelerator(options.arguments))
+        return 0
+    try:
+        answers = boot_once(options.arguments, options.command, options.accel)
+    except ShellError as error:
+        print(f"efi_shell: {error}", file=sys.stderr)
+        return 1
+    print("\n".join(answers))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
