@@ -10,14 +10,14 @@ static bool is_refusal(int r)
     return r == -EFBIG || r == -ENOENT;
 }
 
-static int apply_one(struct db *db, const struct store_change *change, struct error *err)
+static int apply_one(struct db *db, struct store_change *change, struct error *err)
 {
     switch (change->kind) {
     case STORE_CHANGE_WRITE:
         return flash_write(db, change->flash, change->offset, change->bytes, change->length,
                            change->now, err);
     case STORE_CHANGE_ATTR:
-        return flash_set_attr(db, change->flash, change->mask, &change->attr, err);
+        return flash_set_attr(db, change->flash, change->mask, &change->attr, &change->after, err);
     }
     return -EINVAL;
 }

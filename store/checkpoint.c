@@ -2,13 +2,13 @@
  *
  * A passive checkpoint makes nobody wait, but under steady writers the log never starts afresh
  * after it. So what was written meanwhile is then moved with the writers held, which takes but a
- * moment. */
+ * moment. The log's file keeps its size: overwriting it is what makes its syncs cheap. */
 #include "store/internal.h"
 
 #include <sys/stat.h>
 
 /* From here on a checkpoint is worth its syncs. */
-#define LOG_SIZE_WORTHWHILE ((uint64_t)4 << 20)
+#define LOG_PAGES_WORTHWHILE 1024
 
 uint64_t log_size(const struct store *store)
 {
@@ -38,12 +38,12 @@ static int checkpoint(struct store *store, int mode, struct error *err)
 
 int store_checkpoint(struct store *store, struct error *err)
 {
-    if (log_size(store) < LOG_SIZE_WORTHWHILE)
+    if (store->log_pages < LOG_PAGES_WORTHWHILE)
         return 0;
     pthread_mutex_lock(&store->checkpoint_lock);
     int r = checkpoint(store, SQLITE_CHECKPOINT_PASSIVE, err);
     if (r == 0)
-        r = checkpoint(store, SQLITE_CHECKPOINT_TRUNCATE, err);
+        r = checkpoint(store, SQLITE_CHECKPOINT_RESTART, err);
     pthread_mutex_unlock(&store->checkpoint_lock);
     return r;
 }

@@ -98,23 +98,21 @@ static int shrink_file(struct store *store, struct error *err)
     return r < 0 ? r : 1;
 }
 
-int store_maintain(struct store *store, struct error *err)
+/* The number of blocks that were looked at. */
+static int compress_batch(struct store *store, struct error *err)
 {
     int64_t keys[BATCH];
     int count;
     {
         cleanup_reader struct reader reader = {0};
         int r = reader_begin(store, &reader, err);
-        if (r < 0)
-            return r;
-        count = list_pending(reader.db, keys, err);
+        count = r < 0 ? r : list_pending(reader.db, keys, err);
     }
     if (count <= 0)
-        return count < 0 ? count : shrink_file(store, err);
+        return count;
+
     cleanup_txn struct txn txn = {0};
     int r = txn_begin(store, &txn, err);
-    if (r < 0)
-        return r;
     bool damaged = false;
     for (int i = 0; i < count && r == 0; i++) {
         r = compress_one(txn.db, keys[i], err);
@@ -125,5 +123,13 @@ int store_maintain(struct store *store, struct error *err)
         r = txn_commit(&txn, damaged ? NULL : err);
     if (r < 0)
         return r;
-    return damaged ? -EUCLEAN : 1;
+    return damaged ? -EUCLEAN : count;
+}
+
+int store_maintain(struct store *store, struct error *err)
+{
+    int count = compress_batch(store, err);
+    if (count < 0)
+        return count;
+    return count == BATCH ? 1 : shrink_file(store, err);
 }

@@ -66,7 +66,8 @@ static int configure(struct db *db, enum db_open_mode mode, struct error *err)
 
     static const char common[] = "PRAGMA mmap_size = 0; PRAGMA cell_size_check = ON;"
                                  "PRAGMA cache_size = -2048; PRAGMA temp_store = MEMORY;"
-                                 "PRAGMA secure_delete = ON;";
+                                 "PRAGMA secure_delete = ON;"
+                                 "PRAGMA journal_size_limit = 33554432;";
     int r = db_script(db, common, err);
     if (r < 0)
         return r;

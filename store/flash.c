@@ -71,35 +71,48 @@ int flash_get(struct db *db, int64_t flash, struct store_flash *ret, struct erro
     return 0;
 }
 
+static int count_delta(struct db *db, struct store_flash *flash, struct error *err)
+{
+    static const char sql[] = "SELECT count(*) FROM flash_blocks WHERE key BETWEEN ? AND ?";
+    int64_t count;
+    int r = db_integer(db, err, &count, sql, "ii", flash_block_key(flash->id, 0),
+                       flash_block_key(flash->id + 1, 0) - 1);
+    if (r == 0)
+        flash->delta_blocks = (uint64_t)count;
+    return r;
+}
+
 int store_flash_get(struct store *store, int64_t flash, struct store_flash *ret, struct error *err)
 {
     cleanup_reader struct reader reader = {0};
     int r = reader_begin(store, &reader, err);
-    return r < 0 ? r : flash_get(reader.db, flash, ret, err);
+    if (r == 0)
+        r = flash_get(reader.db, flash, ret, err);
+    return r < 0 ? r : count_delta(reader.db, ret, err);
 }
 
 int flash_set_attr(struct db *db, int64_t flash, unsigned mask, const struct store_attr *attr,
-                   struct error *err)
+                   struct store_flash *after, struct error *err)
 {
     static const char sql[] = "UPDATE flashes SET uid = ?2, gid = ?3, mode = ?4, mtime = ?5,"
                               " atime = ?6, ctime = ?7 WHERE id = ?1";
-    struct store_flash now;
-    int r = flash_get(db, flash, &now, err);
+    int r = flash_get(db, flash, after, err);
     if (r < 0)
         return r;
     if (mask & STORE_ATTR_UID)
-        now.attr.uid = attr->uid;
+        after->attr.uid = attr->uid;
     if (mask & STORE_ATTR_GID)
-        now.attr.gid = attr->gid;
+        after->attr.gid = attr->gid;
     if (mask & STORE_ATTR_MODE)
-        now.attr.mode = attr->mode & 07777;
+        after->attr.mode = attr->mode & 07777;
     if (mask & STORE_ATTR_ATIME)
-        now.attr.atime = attr->atime;
+        after->attr.atime = attr->atime;
     if (mask & STORE_ATTR_MTIME)
-        now.attr.mtime = attr->mtime;
+        after->attr.mtime = attr->mtime;
     if (mask & STORE_ATTR_CTIME)
-        now.attr.ctime = attr->ctime;
-    return run_with_attr(db, sql, flash, &now.attr, err);
+        after->attr.ctime = attr->ctime;
+    r = run_with_attr(db, sql, flash, &after->attr, err);
+    return r < 0 ? r : count_delta(db, after, err);
 }
 
 int store_flash_renew(struct store *store, int64_t flash, struct error *err)

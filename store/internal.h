@@ -30,7 +30,8 @@ struct store {
     unsigned flags;
     pthread_mutex_t write_lock;
     struct db *writer;
-    _Atomic uint64_t commits; /* through this store object */
+    _Atomic uint64_t commits;   /* through this store object */
+    _Atomic uint64_t log_pages; /* in the write-ahead log after the last of them */
     pthread_mutex_t pool_lock;
     struct db *idle[STORE_IDLE_READERS_MAX];
     size_t idle_count;
@@ -126,7 +127,7 @@ int flash_remove(struct db *db, int64_t flash, struct error *err);
 int flash_write(struct db *db, int64_t flash, uint64_t offset, const void *bytes, size_t length,
                 int64_t now, struct error *err);
 int flash_set_attr(struct db *db, int64_t flash, unsigned mask, const struct store_attr *attr,
-                   struct error *err);
+                   struct store_flash *after, struct error *err);
 
 /* The columns of a flash, in a query where `flashes` is named l and its image i. */
 #define FLASH_COLUMNS                                                                              \

@@ -49,12 +49,22 @@ void reader_endp(struct reader *reader)
     pthread_mutex_unlock(&store->pool_lock);
 }
 
+static int count_log_pages(void *data, sqlite3 *handle, const char *database, int pages)
+{
+    struct store *store = data;
+    store->log_pages = (uint64_t)pages;
+    return SQLITE_OK;
+}
+
 static int open_writer(struct store *store, struct error *err)
 {
     if (store->writer)
         return 0;
     enum db_open_mode mode = store->flags & STORE_LAZY_SYNC ? DB_WRITE_LAZY : DB_WRITE;
-    return db_open(store->path, mode, &store->writer, err);
+    int r = db_open(store->path, mode, &store->writer, err);
+    if (r == 0)
+        sqlite3_wal_hook(store->writer->handle, count_log_pages, store);
+    return r;
 }
 
 int txn_begin(struct store *store, struct txn *txn, struct error *err)

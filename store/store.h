@@ -185,7 +185,8 @@ struct store_flash {
     int64_t id;
     int64_t image; /* what it is an overlay on */
     uint64_t size;
-    uint16_t version; /* changes when others must forget what they know of it */
+    uint16_t version;      /* changes when others must forget what they know of it */
+    uint64_t delta_blocks; /* blocks that differ from its image; not known of a guest's flash */
     struct store_attr attr;
 };
 
@@ -295,7 +296,8 @@ struct store_change {
     int64_t now;
     unsigned mask;
     struct store_attr attr;
-    int result; /* set by store_apply(): 0 or a negative errno */
+    int result;               /* set by store_apply(): 0 or a negative errno */
+    struct store_flash after; /* set for STORE_CHANGE_ATTR: the flash as it is then */
 };
 
 /* Makes the changes, in order, in as few transactions as can be: each is whole or not at all, and
