@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fs/syncer.h"
 #include "fs/waiting.h"
 #include "fs/writers.h"
 
@@ -29,6 +30,11 @@ void batch_unbind(void)
     free(current->bytes);
     free(current);
     current = NULL;
+}
+
+bool batch_is_empty(void)
+{
+    return current->count == 0;
 }
 
 bool batch_is_full(void)
@@ -79,6 +85,13 @@ static bool is_worth_waiting(int r)
     return r == -ENOSPC || r == -EIO || r == -EDQUOT;
 }
 
+static void reply_attr(const struct batch_entry *entry)
+{
+    struct stat st;
+    view_stat_flash(entry->inode, &entry->change.after, &st);
+    fuse_reply_attr(entry->req, &st, OPS_TIMEOUT_S);
+}
+
 static void answer(struct ops_context *context, const struct batch_entry *entry, int r,
                    const struct error *err)
 {
@@ -89,7 +102,7 @@ static void answer(struct ops_context *context, const struct batch_entry *entry,
     else if (entry->answer == BATCH_ANSWER_WRITE)
         fuse_reply_write(entry->req, entry->change.length);
     else if (entry->answer == BATCH_ANSWER_ATTR)
-        ops_reply_attr(entry->req, entry->inode);
+        reply_attr(entry);
     else
         fuse_reply_err(entry->req, 0);
 }
@@ -109,20 +122,7 @@ static void apply(struct ops_context *context, struct batch_entry *entries, size
     used = 0;
     for (size_t i = 0; i < count; i++)
         if (entries[i].answer != BATCH_ANSWER_SYNC)
-            entries[i].change.result = changes[used++].result;
-}
-
-static void sync_all(struct ops_context *context, struct batch_entry *entries, size_t count,
-                     bool unfinished, struct error *err)
-{
-    int r = unfinished ? -ENOSPC : 1;
-    for (size_t i = 0; i < count; i++) {
-        if (entries[i].answer != BATCH_ANSWER_SYNC)
-            continue;
-        if (r > 0)
-            r = store_sync(context->view.store, err);
-        entries[i].change.result = r;
-    }
+            entries[i].change = changes[used++];
 }
 
 size_t batch_commit_entries(struct ops_context *context, struct batch_entry *entries, size_t count)
@@ -132,18 +132,28 @@ size_t batch_commit_entries(struct ops_context *context, struct batch_entry *ent
     bool unfinished = false;
     for (size_t i = 0; i < count; i++)
         unfinished = unfinished || is_worth_waiting(entries[i].change.result);
-    /* What was to be durable with a write that waits, waits with it. */
-    sync_all(context, entries, count, unfinished, &err);
 
     size_t left = 0;
     for (size_t i = 0; i < count; i++) {
         int r = entries[i].change.result;
-        if (is_worth_waiting(r))
+        bool sync = entries[i].answer == BATCH_ANSWER_SYNC;
+        /* What is to be durable with a write that waits, waits with it. */
+        if (sync ? unfinished : is_worth_waiting(r))
             entries[left++] = entries[i];
+        else if (sync)
+            syncer_add(context->syncer, &entries[i]);
         else
             answer(context, &entries[i], r, &err);
     }
     return left;
+}
+
+void batch_finish_syncs(struct ops_context *context, struct batch_entry *entries, size_t count)
+{
+    struct error err = {0};
+    int r = store_sync(context->view.store, &err);
+    for (size_t i = 0; i < count; i++)
+        answer(context, &entries[i], r, &err);
 }
 
 void batch_fail_entries(struct batch_entry *entries, size_t count, int r)

@@ -2,8 +2,8 @@
  *
  * Each thread of the loop has a batch. The operations put into it what changes a flash or has to be
  * durable; when no further request waits, or the batch is full, the loop has it committed, in one
- * transaction and one sync for all, and everyone is answered. So nothing is answered before it is
- * committed, a lone writer waits for nobody, and many share the cost. */
+ * transaction, and everyone is answered; who waits for durability goes on to the syncer. So nothing
+ * is answered before it is committed, a lone writer waits for nobody, and many share the cost. */
 #ifndef FWFS_FS_BATCH_H
 #define FWFS_FS_BATCH_H
 
@@ -47,12 +47,17 @@ void batch_sync(fuse_req_t req, uint64_t inode);
 /* Commits and answers what the calling thread has gathered. */
 void batch_commit(struct ops_context *context);
 
+bool batch_is_empty(void);
+
 /* True when nothing more fits: the loop commits before it takes another request. */
 bool batch_is_full(void);
 
 /* Commits entries and answers them, but for those that the disk had no room for: these are left, in
  * order, and their number is returned. Used for batches and for what waits. */
 size_t batch_commit_entries(struct ops_context *context, struct batch_entry *entries, size_t count);
+
+/* Makes all that was committed durable and answers entries that wait for that. */
+void batch_finish_syncs(struct ops_context *context, struct batch_entry *entries, size_t count);
 
 /* Answers entries with a failure. */
 void batch_fail_entries(struct batch_entry *entries, size_t count, int r);

@@ -37,10 +37,10 @@ uint32_t loop_opcode(void)
     return current.opcode;
 }
 
-static bool told_to_stop(const struct loop *loop)
+void loop_stop(struct loop *loop)
 {
-    struct pollfd stop = {.fd = loop->stop_fd, .events = POLLIN};
-    return poll(&stop, 1, 0) != 0;
+    loop->stopping = true;
+    eventfd_write(loop->stop_fd, 1);
 }
 
 static void wait_for_request(const struct loop *loop)
@@ -65,46 +65,65 @@ static void process(struct loop_thread *thread)
     const struct fuse_in_header *header = thread->buffer.mem;
     current.resent = header->unique & UNIQUE_RESEND;
     current.opcode = header->opcode;
-    *thread->busy_since = state_clock_ms();
-    if (current.opcode == FUSE_INIT)
-        keep_init(loop->state, &thread->buffer);
     bool init = current.opcode == FUSE_INIT;
+    if (init)
+        keep_init(loop->state, &thread->buffer);
     fuse_session_process_buf(loop->session, &thread->buffer);
     if (init)
         loop->state->init_answered = 1;
 }
 
+/* As the leader. 1: a request is in the buffer that others need not wait for; 0: what was gathered
+ * is to be settled, or it is time to stop; -ENODEV: the mount has ended; or another failure. */
+static int gather(struct loop_thread *thread)
+{
+    struct loop *loop = thread->loop;
+    while (!loop->stopping && !loop->hooks->is_full(loop->data)) {
+        int r = fuse_session_receive_buf(loop->session, &thread->buffer);
+        if (r == 0)
+            return -ENODEV;
+        if (r == -EAGAIN && loop->hooks->has_gathered(loop->data))
+            return 0;
+        if (r == -EAGAIN)
+            wait_for_request(loop);
+        if (r == -EAGAIN || r == -EINTR)
+            continue;
+        if (r < 0)
+            return r;
+        *thread->busy_since = state_clock_ms();
+        if (!loop->hooks->gathers(((const struct fuse_in_header *)thread->buffer.mem)->opcode))
+            return 1;
+        process(thread);
+    }
+    return 0;
+}
+
 static int serve(struct loop_thread *thread)
 {
     struct loop *loop = thread->loop;
-    while (!told_to_stop(loop)) {
-        int r = fuse_session_receive_buf(loop->session, &thread->buffer);
+    int r = 0;
+    while (!loop->stopping && r >= 0) {
+        pthread_mutex_lock(&loop->leader);
+        r = gather(thread);
+        pthread_mutex_unlock(&loop->leader);
         if (r > 0)
             process(thread);
-        if (r == -EAGAIN || (r > 0 && loop->is_full(loop->data))) {
-            loop->settle(loop->data);
-            *thread->busy_since = 0;
-        }
-        if (r == -EAGAIN)
-            wait_for_request(loop);
-        else if (r <= 0 && r != -EINTR)
-            return r == 0 ? 1 : r;
+        loop->hooks->settle(loop->data);
+        *thread->busy_since = 0;
     }
-    return 0;
+    return r == -ENODEV ? 1 : r < 0 ? r : 0;
 }
 
 static void *run_thread(void *data)
 {
     struct loop_thread *thread = data;
     struct loop *loop = thread->loop;
-    thread->result = loop->thread_start(loop->data);
+    thread->result = loop->hooks->thread_start(loop->data);
     if (thread->result == 0) {
         thread->result = serve(thread);
-        loop->settle(loop->data);
-        loop->thread_end(loop->data);
+        loop->hooks->thread_end(loop->data);
     }
-    *thread->busy_since = 0;
-    eventfd_write(loop->stop_fd, 1);
+    loop_stop(loop);
     free(thread->buffer.mem);
     return NULL;
 }
@@ -133,6 +152,7 @@ int loop_run(struct loop *loop, unsigned count, struct error *err)
     if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0)
         return error_set(err, -errno, "/dev/fuse: %m");
 
+    pthread_mutex_init(&loop->leader, NULL);
     unsigned started = start_threads(loop, threads, count);
     if (started == 0)
         return error_set(err, -EAGAIN, "no thread could be started");
@@ -142,6 +162,7 @@ int loop_run(struct loop *loop, unsigned count, struct error *err)
         if (threads[i].result != 0 && result >= 0)
             result = threads[i].result;
     }
+    pthread_mutex_destroy(&loop->leader);
     if (result < 0)
         return error_set(err, result, "/dev/fuse: %s", strerror(-result));
     return result;

@@ -4,22 +4,38 @@
 #ifndef FWFS_FS_LOOP_H
 #define FWFS_FS_LOOP_H
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/error.h"
 #include "fs/fuse.h"
 #include "fs/state.h"
 
-struct loop {
-    struct fuse_session *session;
-    int stop_fd;         /* an eventfd; the loop makes it readable itself when one thread ends */
-    struct state *state; /* for what its threads are at, and the kernel's FUSE_INIT */
-    void *data;
+/* What the loop serves with. Requests are either handled at once, or gathered (batched) and
+ * answered by settle() together with others. */
+struct loop_hooks {
     int (*thread_start)(void *data); /* in each thread; negative: it does not run */
     void (*thread_end)(void *data);
-    bool (*is_full)(void *data); /* no request is taken before settle() */
-    void (*settle)(void *data);  /* nothing waits: answer what was taken but not yet answered */
+    bool (*gathers)(uint32_t opcode); /* handling it is quick: it is gathered */
+    bool (*has_gathered)(void *data); /* the calling thread */
+    bool (*is_full)(void *data);      /* the calling thread can gather no more */
+    void (*settle)(void *data);       /* answers what the calling thread has gathered */
 };
+
+struct loop {
+    struct fuse_session *session;
+    struct state *state; /* for what its threads are at, and the kernel's FUSE_INIT */
+    const struct loop_hooks *hooks;
+    void *data;
+    int stop_fd; /* an eventfd, see loop_stop() */
+    atomic_bool stopping;
+    pthread_mutex_t leader; /* held by the one thread that takes requests */
+};
+
+/* Tells all threads to stop, from any thread. */
+void loop_stop(struct loop *loop);
 
 /* Serves until all threads are done. Returns 1 when the mount has ended, 0 when it was told to
  * stop, negative if a thread failed. */

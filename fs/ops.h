@@ -11,6 +11,7 @@
 #define OPS_TIMEOUT_S 1.0
 
 struct renewal;
+struct syncer;
 struct waiting;
 struct writers;
 
@@ -20,6 +21,7 @@ struct ops_context {
     struct writers *writers;
     struct waiting *waiting;
     struct renewal *renewal;
+    struct syncer *syncer;
     bool refused;               /* a later worker would not agree with the kernel on the same */
     void (*agreed)(void *data); /* called when the kernel's FUSE_INIT is answered */
     void *agreed_data;
@@ -34,9 +36,6 @@ struct view *ops_view(fuse_req_t req);
 
 /* Answers with the errno that the kernel is to see; what is the store's fault goes to the log. */
 void ops_fail(fuse_req_t req, int r, const struct error *err);
-
-/* Answers with the inode's attributes, as GETATTR and SETATTR do. */
-void ops_reply_attr(fuse_req_t req, uint64_t number);
 
 /* How long the kernel may keep attributes of an inode of this kind. */
 double ops_attr_timeout(uint64_t number);

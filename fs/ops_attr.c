@@ -5,7 +5,7 @@
 #include "fs/batch.h"
 #include "fs/ops.h"
 
-void ops_reply_attr(fuse_req_t req, uint64_t number)
+static void reply_attr(fuse_req_t req, uint64_t number)
 {
     struct error err = {0};
     struct stat st;
@@ -18,7 +18,7 @@ void ops_reply_attr(fuse_req_t req, uint64_t number)
 
 void ops_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-    ops_reply_attr(req, ino);
+    reply_attr(req, ino);
 }
 
 static int64_t time_to_set(const struct timespec *time, bool now)
@@ -114,7 +114,7 @@ void ops_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
     if (r < 0)
         ops_fail(req, r, &err);
     else
-        ops_reply_attr(req, ino);
+        reply_attr(req, ino);
 }
 
 void ops_statfs(fuse_req_t req, fuse_ino_t ino)

@@ -131,25 +131,26 @@ void view_stat_guest(const struct store_guest *guest, struct stat *st)
     set_times(st, guest->created_at, guest->created_at, guest->created_at);
 }
 
+void view_stat_flash(uint64_t number, const struct store_flash *flash, struct stat *st)
+{
+    *st = (struct stat){.st_ino = number,
+                        .st_mode = S_IFREG | flash->attr.mode,
+                        .st_nlink = 1,
+                        .st_uid = flash->attr.uid,
+                        .st_gid = flash->attr.gid,
+                        .st_size = (off_t)flash->size,
+                        .st_blocks = sectors(flash->delta_blocks)};
+    set_times(st, flash->attr.atime, flash->attr.mtime, flash->attr.ctime);
+}
+
 static int stat_flash(struct view *view, uint64_t number, int64_t flash, struct stat *st,
                       struct error *err)
 {
     struct store_flash found;
-    struct store_usage usage;
     int r = store_flash_get(view->store, flash, &found, err);
     if (r == 0)
-        r = store_flash_usage(view->store, flash, &usage, err);
-    if (r < 0)
-        return r;
-    *st = (struct stat){.st_ino = number,
-                        .st_mode = S_IFREG | found.attr.mode,
-                        .st_nlink = 1,
-                        .st_uid = found.attr.uid,
-                        .st_gid = found.attr.gid,
-                        .st_size = (off_t)found.size,
-                        .st_blocks = sectors(usage.delta_blocks)};
-    set_times(st, found.attr.atime, found.attr.mtime, found.attr.ctime);
-    return 0;
+        view_stat_flash(number, &found, st);
+    return r;
 }
 
 static int stat_generated(struct view *view, uint64_t number, const struct inode *inode,

@@ -39,6 +39,9 @@ int view_lookup(struct view *view, uint64_t parent, const char *name, uint64_t *
 /* -ENOENT: there was such a file. */
 int view_stat(struct view *view, uint64_t number, struct stat *ret, struct error *err);
 
+/* The attributes of a flash. */
+void view_stat_flash(uint64_t number, const struct store_flash *flash, struct stat *ret);
+
 /* The attributes of a guest's directory, as they follow from its flash's. */
 void view_stat_guest(const struct store_guest *guest, struct stat *ret);
 

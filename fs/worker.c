@@ -7,6 +7,7 @@
 #include "fs/worker.h"
 
 #include <errno.h>
+#include <linux/fuse.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -24,11 +25,13 @@
 #include "fs/options.h"
 #include "fs/renewal.h"
 #include "fs/session.h"
+#include "fs/syncer.h"
 #include "fs/upkeep.h"
 #include "fs/waiting.h"
 #include "fs/writers.h"
 
-/* Two take turns in committing, the others read. */
+/* One gathers, one settles; the others are there for when these wait for the disk or another
+ * process. */
 #define LOOP_THREADS 4
 #define SYNC_INTERVAL_MS 1000
 
@@ -39,7 +42,7 @@ struct worker {
     struct store *store;
     struct upkeep *upkeep;
     struct fuse_session *session;
-    int stop_fd; /* stops the loop */
+    struct loop loop;
     int done_fd; /* readable when the loop has ended */
     pthread_t loop_thread;
     bool serving;
@@ -59,6 +62,18 @@ static void thread_end(void *data)
     batch_unbind();
 }
 
+/* What goes into a batch, see fs/batch.h. */
+static bool gathers(uint32_t opcode)
+{
+    return opcode == FUSE_WRITE || opcode == FUSE_FSYNC || opcode == FUSE_FLUSH ||
+           opcode == FUSE_SETATTR;
+}
+
+static bool has_gathered(void *data)
+{
+    return !batch_is_empty();
+}
+
 static bool is_full(void *data)
 {
     return batch_is_full();
@@ -73,17 +88,7 @@ static void settle(void *data)
 static void *run_loop(void *data)
 {
     struct worker *worker = data;
-    struct loop loop = {
-        .session = worker->session,
-        .stop_fd = worker->stop_fd,
-        .state = worker->state,
-        .data = worker,
-        .thread_start = thread_start,
-        .thread_end = thread_end,
-        .is_full = is_full,
-        .settle = settle,
-    };
-    worker->loop_result = loop_run(&loop, LOOP_THREADS, &worker->loop_error);
+    worker->loop_result = loop_run(&worker->loop, LOOP_THREADS, &worker->loop_error);
     eventfd_write(worker->done_fd, 1);
     return NULL;
 }
@@ -116,11 +121,14 @@ static int prepare(struct worker *worker, struct error *err)
         .writers = writers_new(worker->state),
         .agreed = worker->state->init_answered ? NULL : on_agreed,
     };
-    worker->stop_fd = eventfd(0, EFD_CLOEXEC);
+    worker->loop.stop_fd = eventfd(0, EFD_CLOEXEC);
     worker->done_fd = eventfd(0, EFD_CLOEXEC);
-    if (!worker->context.writers || worker->stop_fd < 0 || worker->done_fd < 0)
+    if (!worker->context.writers || worker->loop.stop_fd < 0 || worker->done_fd < 0)
         return error_set(err, -ENOMEM, "out of memory");
-    r = waiting_new(&worker->context, worker->options.full_wait_s, &worker->context.waiting, err);
+    r = syncer_new(&worker->context, &worker->context.syncer, err);
+    if (r == 0)
+        r = waiting_new(&worker->context, worker->options.full_wait_s, &worker->context.waiting,
+                        err);
     if (r == 0)
         r = upkeep_new(worker->store, &worker->upkeep, err);
     if (r == 0)
@@ -142,6 +150,7 @@ static int rehearse(struct worker *worker, struct error *err)
 static void clear(struct worker *worker)
 {
     waiting_free(worker->context.waiting);
+    syncer_free(worker->context.syncer);
     renewal_free(worker->context.renewal);
     session_free(worker->session);
     upkeep_free(worker->upkeep);
@@ -155,6 +164,18 @@ static int start_serving(struct worker *worker)
 {
     if (worker->serving)
         return 0;
+    static const struct loop_hooks hooks = {
+        .thread_start = thread_start,
+        .thread_end = thread_end,
+        .gathers = gathers,
+        .has_gathered = has_gathered,
+        .is_full = is_full,
+        .settle = settle,
+    };
+    worker->loop.session = worker->session;
+    worker->loop.state = worker->state;
+    worker->loop.hooks = &hooks;
+    worker->loop.data = worker;
     memset(worker->state->busy_since, 0, sizeof worker->state->busy_since);
     int r = session_resend(INHERITED_FUSE);
     if (r < 0 && r != -EINVAL && r != -ENODEV)
@@ -171,7 +192,7 @@ static bool obey(struct worker *worker, enum channel_message message)
     case CHANNEL_SERVE:
         return start_serving(worker) == 0;
     case CHANNEL_DRAIN:
-        eventfd_write(worker->stop_fd, 1);
+        loop_stop(&worker->loop);
         return worker->serving;
     case CHANNEL_PING:
         channel_send(INHERITED_CHANNEL, CHANNEL_PONG);
@@ -218,6 +239,7 @@ static int finish(struct worker *worker, struct error *err)
         return 0;
     pthread_join(worker->loop_thread, NULL);
     waiting_free(steal_ptr(worker->context.waiting));
+    syncer_free(steal_ptr(worker->context.syncer));
     renewal_free(steal_ptr(worker->context.renewal));
     channel_send(INHERITED_CHANNEL, worker->loop_result > 0 ? CHANNEL_ENDED : CHANNEL_DRAINED);
     if (worker->loop_result < 0)
@@ -229,7 +251,7 @@ static int finish(struct worker *worker, struct error *err)
 
 int worker_main(void)
 {
-    struct worker worker = {.stop_fd = -1, .done_fd = -1};
+    struct worker worker = {.done_fd = -1};
     struct error err = {0};
     prctl(PR_SET_NAME, WORKER_NAME);
     signal(SIGPIPE, SIG_IGN);
