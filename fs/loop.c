@@ -9,8 +9,8 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-/* Nothing recurses, and all stacks stay in memory. */
-#define THREAD_STACK_SIZE (256 * 1024)
+#include "fs/thread.h"
+
 /* FUSE_UNIQUE_RESEND of Linux 6.9 (include/uapi/linux/fuse.h). */
 #define UNIQUE_RESEND (UINT64_C(1) << 63)
 
@@ -128,20 +128,17 @@ static void *run_thread(void *data)
     return NULL;
 }
 
-static unsigned start_threads(struct loop *loop, struct loop_thread *threads, unsigned count)
+static unsigned start_threads(struct loop *loop, struct loop_thread *threads, unsigned count,
+                              struct error *err)
 {
-    pthread_attr_t attr;
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, THREAD_STACK_SIZE);
     unsigned started = 0;
     for (; started < count; started++) {
         struct loop_thread *thread = &threads[started];
         *thread =
             (struct loop_thread){.loop = loop, .busy_since = &loop->state->busy_since[started]};
-        if (pthread_create(&thread->id, &attr, run_thread, thread) != 0)
+        if (thread_start(&thread->id, run_thread, thread, err) < 0)
             break;
     }
-    pthread_attr_destroy(&attr);
     return started;
 }
 
@@ -153,9 +150,9 @@ int loop_run(struct loop *loop, unsigned count, struct error *err)
         return error_set(err, -errno, "/dev/fuse: %m");
 
     pthread_mutex_init(&loop->leader, NULL);
-    unsigned started = start_threads(loop, threads, count);
+    unsigned started = start_threads(loop, threads, count, err);
     if (started == 0)
-        return error_set(err, -EAGAIN, "no thread could be started");
+        return -EAGAIN;
     int result = 0;
     for (unsigned i = 0; i < started; i++) {
         pthread_join(threads[i].id, NULL);

@@ -26,6 +26,7 @@ void ops_fail(fuse_req_t req, int r, const struct error *err)
     case -ENOTDIR:
     case -ENAMETOOLONG:
     case -EFBIG:
+    case -E2BIG:
     case -EROFS:
     case -EINVAL:
     case -EPERM:

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fs/thread.h"
+
 struct node {
     struct node *next;
     fuse_req_t req;
@@ -107,10 +109,10 @@ int renewal_new(struct ops_context *context, struct fuse_session *session, struc
     renewal->tail = &renewal->head;
     pthread_mutex_init(&renewal->lock, NULL);
     pthread_cond_init(&renewal->changed, NULL);
-    int r = pthread_create(&renewal->thread, NULL, run, renewal);
-    if (r != 0) {
+    int r = thread_start(&renewal->thread, run, renewal, err);
+    if (r < 0) {
         free(renewal);
-        return error_set(err, -r, "no thread could be started: %s", strerror(r));
+        return r;
     }
     *ret = renewal;
     return 0;

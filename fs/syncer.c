@@ -3,10 +3,10 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/cleanup.h"
 #include "fs/batch.h"
+#include "fs/thread.h"
 
 struct queue {
     struct batch_entry *entries;
@@ -78,10 +78,10 @@ int syncer_new(struct ops_context *context, struct syncer **ret, struct error *e
     syncer->context = context;
     pthread_mutex_init(&syncer->lock, NULL);
     pthread_cond_init(&syncer->changed, NULL);
-    int r = pthread_create(&syncer->thread, NULL, run, syncer);
-    if (r != 0) {
+    int r = thread_start(&syncer->thread, run, syncer, err);
+    if (r < 0) {
         free(syncer);
-        return error_set(err, -r, "no thread could be started: %s", strerror(r));
+        return r;
     }
     *ret = syncer;
     return 0;

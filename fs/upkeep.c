@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "fs/log.h"
+#include "fs/thread.h"
 
 #define MAINTAIN_INTERVAL_MS 1000
 #define CHECKPOINT_INTERVAL_MS 100
@@ -101,11 +102,11 @@ int upkeep_new(struct store *store, struct upkeep **ret, struct error *err)
     upkeep->stop_fd = eventfd(0, EFD_CLOEXEC);
     upkeep->sync_fd = eventfd(0, EFD_CLOEXEC);
     for (int i = 0; i < TASK_COUNT; i++) {
-        int r = pthread_create(&upkeep->threads[i], NULL, tasks[i], upkeep);
+        int r = thread_start(&upkeep->threads[i], tasks[i], upkeep, err);
         if (r == 0)
             continue;
         stop(upkeep, i);
-        return error_set(err, -r, "no thread could be started: %s", strerror(r));
+        return r;
     }
     *ret = upkeep;
     return 0;

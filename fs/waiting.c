@@ -12,6 +12,7 @@
 #include "fs/batch.h"
 #include "fs/log.h"
 #include "fs/state.h"
+#include "fs/thread.h"
 
 #define RETRY_MS 100
 
@@ -176,10 +177,10 @@ int waiting_new(struct ops_context *context, double patience_s, struct waiting *
     waiting->tail = &waiting->head;
     pthread_mutex_init(&waiting->lock, NULL);
     pthread_cond_init(&waiting->changed, NULL);
-    int r = pthread_create(&waiting->thread, NULL, run, waiting);
-    if (r != 0) {
+    int r = thread_start(&waiting->thread, run, waiting, err);
+    if (r < 0) {
         free(waiting);
-        return error_set(err, -r, "no thread could be started: %s", strerror(r));
+        return r;
     }
     *ret = waiting;
     return 0;

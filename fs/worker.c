@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <linux/fuse.h>
+#include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -26,6 +27,7 @@
 #include "fs/renewal.h"
 #include "fs/session.h"
 #include "fs/syncer.h"
+#include "fs/thread.h"
 #include "fs/upkeep.h"
 #include "fs/waiting.h"
 #include "fs/writers.h"
@@ -52,12 +54,12 @@ struct worker {
 
 /* ---- The loop's threads ---- */
 
-static int thread_start(void *data)
+static int enter_thread(void *data)
 {
     return batch_bind();
 }
 
-static void thread_end(void *data)
+static void leave_thread(void *data)
 {
     batch_unbind();
 }
@@ -165,8 +167,8 @@ static int start_serving(struct worker *worker)
     if (worker->serving)
         return 0;
     static const struct loop_hooks hooks = {
-        .thread_start = thread_start,
-        .thread_end = thread_end,
+        .thread_start = enter_thread,
+        .thread_end = leave_thread,
         .gathers = gathers,
         .has_gathered = has_gathered,
         .is_full = is_full,
@@ -180,9 +182,12 @@ static int start_serving(struct worker *worker)
     int r = session_resend(INHERITED_FUSE);
     if (r < 0 && r != -EINVAL && r != -ENODEV)
         log_line(LOG_ERR, "requests in flight cannot be taken up: %s", strerror(-r));
-    r = pthread_create(&worker->loop_thread, NULL, run_loop, worker);
+    struct error err = {0};
+    r = thread_start(&worker->loop_thread, run_loop, worker, &err);
+    if (r < 0)
+        log_line(LOG_ERR, "%s", err.text);
     worker->serving = r == 0;
-    return -r;
+    return r;
 }
 
 /* False when it is time to go. */
@@ -257,6 +262,7 @@ int worker_main(void)
     signal(SIGPIPE, SIG_IGN);
     signal(SIGINT, SIG_IGN); /* a terminal's ^C is for the supervisor */
     signal(SIGHUP, SIG_IGN);
+    mallopt(M_ARENA_MAX, 2);
     /* A request that is copied into a page which is not there is lost if the worker dies then. */
     if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
         log_line(LOG_WARNING, "memory cannot be locked (%m): a crash may cost a guest an error");
