@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 
 /* From here on a checkpoint is worth its syncs. */
-#define LOG_PAGES_WORTHWHILE 1024
+#define LOG_PAGES_WORTHWHILE 4096
 
 uint64_t log_size(const struct store *store)
 {

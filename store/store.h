@@ -266,7 +266,7 @@ ssize_t store_flash_list_xattr(struct store *store, int64_t flash, char *names, 
 /* All attributes of a flash together, names and values, take at most this. */
 #define STORE_XATTR_SIZE_MAX 65536
 
-/* `flags` as setxattr(2): XATTR_CREATE (-EEXIST), XATTR_REPLACE (-ENODATA); -ENOSPC past
+/* `flags` as setxattr(2): XATTR_CREATE (-EEXIST), XATTR_REPLACE (-ENODATA); -E2BIG past
  * STORE_XATTR_SIZE_MAX. */
 int store_flash_set_xattr(struct store *store, int64_t flash, const char *name, const void *value,
                           size_t size, int flags, struct error *err);

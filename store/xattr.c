@@ -60,7 +60,7 @@ static int check_room(struct db *db, int64_t flash, const char *name, size_t siz
     int64_t others;
     int r = db_integer(db, err, &others, sql, "it", flash, name);
     if (r == 0 && (uint64_t)others + strlen(name) + size > STORE_XATTR_SIZE_MAX)
-        return error_set(err, -ENOSPC, "a flash keeps at most %d bytes of attributes",
+        return error_set(err, -E2BIG, "a flash keeps at most %d bytes of attributes",
                          STORE_XATTR_SIZE_MAX);
     return r;
 }
