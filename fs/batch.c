@@ -125,20 +125,25 @@ static void apply(struct ops_context *context, struct batch_entry *entries, size
             entries[i].change = changes[used++];
 }
 
+static bool is_among(const struct batch_entry *entries, size_t count, uint64_t inode)
+{
+    for (size_t i = 0; i < count; i++)
+        if (entries[i].inode == inode)
+            return true;
+    return false;
+}
+
 size_t batch_commit_entries(struct ops_context *context, struct batch_entry *entries, size_t count)
 {
     struct error err = {0};
     apply(context, entries, count, &err);
-    bool unfinished = false;
-    for (size_t i = 0; i < count; i++)
-        unfinished = unfinished || is_worth_waiting(entries[i].change.result);
 
     size_t left = 0;
     for (size_t i = 0; i < count; i++) {
         int r = entries[i].change.result;
         bool sync = entries[i].answer == BATCH_ANSWER_SYNC;
         /* What is to be durable with a write that waits, waits with it. */
-        if (sync ? unfinished : is_worth_waiting(r))
+        if (sync ? is_among(entries, left, entries[i].inode) : is_worth_waiting(r))
             entries[left++] = entries[i];
         else if (sync)
             syncer_add(context->syncer, &entries[i]);
@@ -164,15 +169,31 @@ void batch_fail_entries(struct batch_entry *entries, size_t count, int r)
         ops_fail(entries[i].req, r, &err);
 }
 
+/* While some wait, all who come later wait behind them, but for those who only read and close what
+ * nobody waits for. Returns how many are left, in order. */
+static size_t pass_over(struct ops_context *context, struct batch_entry *entries, size_t count)
+{
+    size_t left = 0;
+    for (size_t i = 0; i < count; i++) {
+        bool waits = entries[i].answer != BATCH_ANSWER_SYNC ||
+                     is_among(entries, left, entries[i].inode) ||
+                     waiting_has(context->waiting, entries[i].inode);
+        if (waits)
+            entries[left++] = entries[i];
+        else
+            syncer_add(context->syncer, &entries[i]);
+    }
+    return left;
+}
+
 void batch_commit(struct ops_context *context)
 {
     struct batch *batch = current;
     if (batch->count == 0)
         return;
-    size_t left = batch->count;
-    /* While some wait, all who come later wait behind them. */
-    if (!waiting_any(context->waiting))
-        left = batch_commit_entries(context, batch->entries, batch->count);
+    size_t left = waiting_any(context->waiting)
+                      ? pass_over(context, batch->entries, batch->count)
+                      : batch_commit_entries(context, batch->entries, batch->count);
     if (left > 0)
         waiting_add(context->waiting, batch->entries, left);
     batch->count = 0;

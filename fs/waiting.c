@@ -30,6 +30,8 @@ struct waiting {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct node *head, **tail;
+    struct node *tried[BATCH_REQUESTS_MAX]; /* taken off the head for now */
+    size_t tried_count;
     atomic_size_t count; /* what is being tried is counted too */
     atomic_bool ending;
 };
@@ -75,30 +77,41 @@ void waiting_add(struct waiting *waiting, const struct batch_entry *entries, siz
     pthread_mutex_unlock(&waiting->lock);
 }
 
+bool waiting_has(struct waiting *waiting, uint64_t inode)
+{
+    bool found = false;
+    pthread_mutex_lock(&waiting->lock);
+    for (size_t i = 0; i < waiting->tried_count; i++)
+        found = found || waiting->tried[i]->entry.inode == inode;
+    for (const struct node *node = waiting->head; node && !found; node = node->next)
+        found = node->entry.inode == inode;
+    pthread_mutex_unlock(&waiting->lock);
+    return found;
+}
+
 /* Takes up to a batch off the head. */
-static size_t take(struct waiting *waiting, struct node *taken[BATCH_REQUESTS_MAX])
+static void take(struct waiting *waiting)
 {
     size_t count = 0;
     pthread_mutex_lock(&waiting->lock);
     while (waiting->head && count < BATCH_REQUESTS_MAX) {
-        taken[count] = waiting->head;
+        waiting->tried[count] = waiting->head;
         waiting->head = waiting->head->next;
         count++;
     }
+    waiting->tried_count = count;
     if (!waiting->head)
         waiting->tail = &waiting->head;
     pthread_mutex_unlock(&waiting->lock);
-    return count;
 }
 
+/* With the lock held. */
 static void put_back(struct waiting *waiting, struct node *node)
 {
-    pthread_mutex_lock(&waiting->lock);
     node->next = waiting->head;
     if (!waiting->head)
         waiting->tail = &node->next;
     waiting->head = node;
-    pthread_mutex_unlock(&waiting->lock);
 }
 
 static bool is_left(const struct batch_entry *left, size_t count, const struct node *node)
@@ -112,27 +125,30 @@ static bool is_left(const struct batch_entry *left, size_t count, const struct n
 /* False if something is still left. */
 static bool try_some(struct waiting *waiting)
 {
-    struct node *taken[BATCH_REQUESTS_MAX];
     struct batch_entry entries[BATCH_REQUESTS_MAX];
-    size_t count = take(waiting, taken);
+    take(waiting);
+    size_t count = waiting->tried_count;
     for (size_t i = 0; i < count; i++)
-        entries[i] = taken[i]->entry;
+        entries[i] = waiting->tried[i]->entry;
     size_t left = count > 0 ? batch_commit_entries(waiting->context, entries, count) : 0;
 
     int64_t now = state_clock_ms();
     size_t kept = 0;
+    pthread_mutex_lock(&waiting->lock);
     for (size_t i = count; i-- > 0;) {
-        if (is_left(entries, left, taken[i])) {
-            if (now < taken[i]->deadline_ms) {
-                put_back(waiting, taken[i]);
-                kept++;
-                continue;
-            }
-            batch_fail_entries(&taken[i]->entry, 1, -EIO);
-        }
-        free(taken[i]);
+        struct node *node = waiting->tried[i];
+        bool is_kept = is_left(entries, left, node) && now < node->deadline_ms;
+        if (is_kept)
+            put_back(waiting, node);
+        else if (is_left(entries, left, node))
+            batch_fail_entries(&node->entry, 1, -EIO);
+        if (!is_kept)
+            free(node);
+        kept += is_kept;
     }
+    waiting->tried_count = 0;
     waiting->count -= count - kept;
+    pthread_mutex_unlock(&waiting->lock);
     return kept == 0;
 }
 

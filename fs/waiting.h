@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/error.h"
 
@@ -22,6 +23,7 @@ int waiting_new(struct ops_context *context, double patience_s, struct waiting *
 void waiting_free(struct waiting *waiting);
 
 bool waiting_any(struct waiting *waiting);
+bool waiting_has(struct waiting *waiting, uint64_t inode);
 
 /* Takes requests over, with a copy of their bytes. */
 void waiting_add(struct waiting *waiting, const struct batch_entry *entries, size_t count);

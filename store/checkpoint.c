@@ -42,8 +42,12 @@ int store_checkpoint(struct store *store, struct error *err)
         return 0;
     pthread_mutex_lock(&store->checkpoint_lock);
     int r = checkpoint(store, SQLITE_CHECKPOINT_PASSIVE, err);
-    if (r == 0)
+    if (r == 0) {
+        /* SQLite only looks now and then whether nobody writes; waiting here, its turn comes. */
+        pthread_mutex_lock(&store->write_lock);
         r = checkpoint(store, SQLITE_CHECKPOINT_RESTART, err);
+        pthread_mutex_unlock(&store->write_lock);
+    }
     pthread_mutex_unlock(&store->checkpoint_lock);
     return r;
 }

@@ -2,7 +2,8 @@
  *
  * One connection writes, under `write_lock`. Readers take an idle connection or open another; the
  * one used last is taken first, since its cache is the warmest. `pool_lock` guards the list of idle
- * ones and is never held while another lock is taken or SQL runs. */
+ * ones and is never held while another lock is taken or SQL runs. A checkpoint holds
+ * `checkpoint_lock`, and takes `write_lock` within it. */
 #ifndef FWFS_STORE_INTERNAL_H
 #define FWFS_STORE_INTERNAL_H
 
