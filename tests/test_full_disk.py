@@ -273,18 +273,19 @@ def test_writers_go_through_it(disk: Disk, full: Callable[[str], Server],
     """The disk fills, and is made room on, under load: 0 errors, and every byte is there."""
     server = full("full-wait=60")
     with hammers([server.mountpoint / guest / "code" for guest in GUESTS[:4]]) as writers:
-        for _ in range(2):
-            writers.rounds += 1
-            writers.go()
-            for _ in range(4):
-                time.sleep(0.5)
-                disk.fill()
-            assert "writes of guests wait" in server.log()
-            time.sleep(1)
-            disk.make_room()
-            time.sleep(0.5)
-            writers.stop()
-            writers.compare()
+        writers.rounds = 1
+        writers.go()
+
+        def one_waits() -> bool:
+            disk.fill()
+            return "writes of guests wait" in server.log()
+
+        assert eventually(one_waits, END_SECONDS)
+        time.sleep(1)
+        disk.make_room()
+        time.sleep(1)
+        writers.stop()
+        writers.compare()
     writers.judge(record_property)
 
 

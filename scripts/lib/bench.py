@@ -25,7 +25,7 @@ from pathlib import Path
 from bench_cases import CASES, Bench
 from bench_contestants import PASSTHROUGH_SOURCE, Programs
 from bench_report import Measure, all_reached, as_json, print_table, print_targets
-from bench_tools import BenchError, run
+from bench_tools import BenchError, mounts_below, run
 from bench_trace import first_boot
 
 REACHED, MISSED, FAILED = 0, 1, 2
@@ -55,6 +55,8 @@ def parse() -> argparse.Namespace:
         parser.error(f"no case is named {unknown[0]!r}; there are {', '.join(CASES)}")
     if options.runs < 1:
         parser.error("--runs takes 1 or more")
+    if "," in str(options.directory.resolve()):
+        parser.error("--directory: mount options cannot hold a path with a comma")
     return options
 
 
@@ -122,10 +124,20 @@ def report(bench: Bench, measures: list[Measure], machine: dict[str, object]) ->
         print(note)
 
 
+def clean_up(directory: Path) -> None:
+    """What is still mounted must not be emptied with the rest."""
+    left = mounts_below(directory)
+    if left:
+        print(f"bench: {directory} stays, since {left[0]} could not be unmounted", file=sys.stderr)
+    else:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 def main() -> int:
     options = parse()
     # So that a mount is undone then, too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(FAILED))
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda *_: sys.exit(FAILED))
     load = round(os.getloadavg()[0], 2)
     machine = describe_machine(load)
     directory = Path(tempfile.mkdtemp(prefix="fwfs-bench-", dir=options.directory)).resolve()
@@ -137,8 +149,10 @@ def main() -> int:
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return FAILED
+    except KeyboardInterrupt:
+        return FAILED
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        clean_up(directory)
     report(bench, measures, machine)
     if options.json:
         options.json.write_text(json.dumps({

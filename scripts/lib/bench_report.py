@@ -102,7 +102,7 @@ def describe_target(measure: Measure, target: Target) -> tuple[str, str]:
     value = measure.value_of(target)
     if target.against:
         wanted = f"{target.contestant}: {bound} {limit:g} x {target.against}"
-        found = "-" if value is None else f"{value:.3g} x"
+        found = "-" if value is None else f"{value:.4g} x"
     else:
         wanted = f"{target.contestant}: {bound} {show(limit, measure.unit)}"
         found = "-" if value is None else show(value, measure.unit)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-RUN_SECONDS = 300
+RUN_SECONDS = 180
 START_SECONDS = 30
 END_SECONDS = 30
 UMOUNT_SECONDS = 10
+KILL_SECONDS = 5
 # Linux's number of the clock that counts the CPU time of a process (CPUCLOCK_SCHED).
 CPU_CLOCK = 2
 
@@ -23,19 +25,28 @@ class BenchError(Exception):
     """Something could not be measured; says why."""
 
 
-def run(*command: Argument, input: str | None = None, env: dict[str, str] | None = None) -> str:
-    """Runs a program to its end and returns what it printed. One that hangs in a mount cannot be
-    waited for even when it is killed: then it is left to the unmounting."""
+def _kill(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
+    """One that hangs in a mount does not end even then: that is left to the unmounting."""
+    process.kill()
+    try:
+        process.wait(KILL_SECONDS)
+    except subprocess.TimeoutExpired:
+        pass
+
+
+def run(*command: Argument, input: str | None = None) -> str:
+    """Runs a program to its end and returns what it printed."""
     words = [os.fspath(word) for word in command]
     shown = " ".join(words[:4])
-    with subprocess.Popen(words, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE,
-                          env={**os.environ, **env} if env else None) as process:
-        try:
-            output, complaint = process.communicate(input, timeout=RUN_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise BenchError(f"{shown}: no end after {RUN_SECONDS} s") from None
+    process = subprocess.Popen(words, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
+    try:
+        output, complaint = process.communicate(input, timeout=RUN_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise BenchError(f"{shown}: no end after {RUN_SECONDS} s") from None
+    finally:
+        if process.poll() is None:
+            _kill(process)
     if process.returncode != 0:
         raise BenchError(f"{shown}: exit code {process.returncode}: {complaint.strip()}")
     return output
@@ -43,7 +54,10 @@ def run(*command: Argument, input: str | None = None, env: dict[str, str] | None
 
 def cpu_ns(pids: Sequence[int]) -> int:
     """The CPU time, user and system, that these processes have taken, with threads that ended."""
-    return sum(time.clock_gettime_ns((~pid << 3) | CPU_CLOCK) for pid in pids)
+    try:
+        return sum(time.clock_gettime_ns((~pid << 3) | CPU_CLOCK) for pid in pids)
+    except OSError as error:
+        raise BenchError(f"a process that serves has ended: {error}") from None
 
 
 def wait_until(holds: Callable[[], bool], seconds: float) -> bool:
@@ -55,15 +69,20 @@ def wait_until(holds: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def mount_device(mountpoint: Path) -> str | None:
-    """The MAJOR:MINOR of what is mounted there, asked of the kernel's table: a dead mount is not
-    touched."""
-    found = None
+def _mounts() -> Iterator[tuple[str, str]]:
+    """Where something is mounted, and its MAJOR:MINOR, asked of the kernel's table: a dead mount is
+    not touched."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         words = line.split(" ")
-        if words[4] == str(mountpoint):
-            found = words[2]
-    return found
+        yield re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), words[4]), words[2]
+
+
+def mount_device(mountpoint: Path) -> str | None:
+    return dict(_mounts()).get(str(mountpoint))
+
+
+def mounts_below(directory: Path) -> list[str]:
+    return [mountpoint for mountpoint, _ in _mounts() if mountpoint.startswith(f"{directory}/")]
 
 
 def is_mounted(mountpoint: Path) -> bool:
@@ -71,13 +90,15 @@ def is_mounted(mountpoint: Path) -> bool:
 
 
 def _umount(*arguments: Argument) -> bool:
-    with subprocess.Popen(["umount", *arguments], stdout=subprocess.DEVNULL,
-                          stderr=subprocess.DEVNULL) as process:
-        try:
-            return process.wait(UMOUNT_SECONDS) == 0
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return False
+    process = subprocess.Popen(["umount", *arguments], stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+    try:
+        return process.wait(UMOUNT_SECONDS) == 0
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        if process.poll() is None:
+            _kill(process)
 
 
 def unmount(mountpoint: Path) -> None:
@@ -130,7 +151,6 @@ def server(command: Sequence[Argument], mountpoints: Sequence[Path], log: Path) 
         try:
             process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(END_SECONDS)
+            _kill(process)
         for mountpoint in mountpoints:
             unmount(mountpoint)

@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import re
-import select
 import socket
 import subprocess
 import sys
@@ -30,6 +29,8 @@ BOOT_SECONDS = 120
 ANSWER_SECONDS = 60
 QUIT_SECONDS = 30
 PROBE_SECONDS = 15
+POLL_SECONDS = 0.02
+OUTPUT_BYTES = 1 << 20  # more than is ever printed between two prompts
 
 # What the firmware's terminal driver sends between the text: colours and cursor positions.
 ESCAPES = re.compile(rb"\x1b\[[0-9;?=]*[A-Za-z]")
@@ -47,21 +48,22 @@ class EfiShell:
     """
 
     def __init__(self, arguments: Sequence[str], accel: str = "tcg") -> None:
-        self._unread = b""
+        self._taken = 0  # of what the console has shown
         self._stderr = tempfile.TemporaryFile()
-        self._console, console = socket.socketpair()
+        # A file never makes QEMU wait. A socket does when its reader is late, and then the firmware
+        # takes its serial line for broken and starts nothing any more.
+        self._console = tempfile.TemporaryFile()
         self._monitor, monitor = socket.socketpair()
-        with console, monitor:
+        with monitor:
             self._process = subprocess.Popen(
                 [QEMU, "-accel", accel, "-m", "128", "-no-user-config", "-display", "none",
                  "-net", "none",
-                 "-chardev", f"socket,id=console,fd={console.fileno()}",
-                 "-serial", "chardev:console",
+                 "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
                  "-chardev", f"socket,id=monitor,fd={monitor.fileno()}",
                  "-mon", "chardev=monitor,mode=control",
                  *arguments],
-                pass_fds=(console.fileno(), monitor.fileno()),
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._stderr)
+                bufsize=0, pass_fds=(monitor.fileno(),),
+                stdin=subprocess.PIPE, stdout=self._console, stderr=self._stderr)
 
     def __enter__(self) -> EfiShell:
         return self
@@ -71,7 +73,7 @@ class EfiShell:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
-        for thing in (self._console, self._monitor, self._stderr):
+        for thing in (self._process.stdin, self._console, self._monitor, self._stderr):
             thing.close()
 
     @property
@@ -82,12 +84,12 @@ class EfiShell:
         """Waits for the shell's prompt."""
         deadline = time.monotonic() + timeout
         self._read_until(b"any other key to continue", deadline)
-        self._console.sendall(b" ")
+        self._process.stdin.write(b" ")
         self._read_until(PROMPT, deadline)
 
     def run(self, command: str) -> str:
         """Types a command and returns what it answered, without colours and the echo."""
-        self._console.sendall(command.encode("ascii") + b"\r")
+        self._process.stdin.write(command.encode("ascii") + b"\r")
         answer = self._read_until(PROMPT, time.monotonic() + ANSWER_SECONDS)
         text = ESCAPES.sub(b"", answer.removesuffix(PROMPT)).decode("ascii", "replace")
         echo, _, rest = text.partition("\r\n")
@@ -107,27 +109,24 @@ class EfiShell:
             raise ShellError(self._explain(f"QEMU ended with status {status}"))
 
     def _read_until(self, pattern: bytes, deadline: float) -> bytes:
-        while pattern not in self._unread:
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                raise ShellError(self._explain(f"no {pattern.decode()!r} in time"))
-            if not select.select([self._console], [], [], remaining)[0]:
-                continue
-            try:
-                received = self._console.recv(65536)
-            except ConnectionResetError:
-                received = b""
-            if not received:
+        while (end := (shown := self._shown()).find(pattern)) < 0:
+            if self._process.poll() is not None:
                 raise ShellError(self._explain("QEMU ended"))
-            self._unread += received
-        end = self._unread.index(pattern) + len(pattern)
-        taken, self._unread = self._unread[:end], self._unread[end:]
-        return taken
+            if time.monotonic() > deadline:
+                raise ShellError(self._explain(f"no {pattern.decode()!r} in time"))
+            time.sleep(POLL_SECONDS)
+        end += len(pattern)
+        self._taken += end
+        return shown[:end]
+
+    def _shown(self) -> bytes:
+        """What the console has shown and nobody has taken."""
+        # Not seek() and read(): the position in the file is QEMU's too.
+        return os.pread(self._console.fileno(), OUTPUT_BYTES, self._taken)
 
     def _explain(self, what: str) -> str:
-        self._stderr.seek(0)
-        complaint = self._stderr.read().decode(errors="replace").strip()
-        console = ESCAPES.sub(b"", self._unread[-2000:]).decode("ascii", "replace").strip()
+        complaint = os.pread(self._stderr.fileno(), OUTPUT_BYTES, 0).decode(errors="replace").strip()
+        console = ESCAPES.sub(b"", self._shown()[-2000:]).decode("ascii", "replace").strip()
         return f"{what}; stderr: {complaint or 'nothing'}; console: {console or 'nothing'}"
 
 
