@@ -43,8 +43,8 @@ class ShellError(Exception):
 class EfiShell:
     """A running QEMU whose console is spoken to; at the end of its `with` block QEMU is gone.
 
-    `arguments` tell where the firmware is, as `fwfs guest qemu` prints them. The rest is chosen here:
-    no display, no network, no disk, so that the firmware's own shell is what boots.
+    `arguments` tell where the firmware is, as `fwfs guest qemu` prints them. The rest is chosen
+    here: no display, no network, no disk, so that the firmware's own shell is what boots.
     """
 
     def __init__(self, arguments: Sequence[str], accel: str = "tcg") -> None:
@@ -125,7 +125,8 @@ class EfiShell:
         return os.pread(self._console.fileno(), OUTPUT_BYTES, self._taken)
 
     def _explain(self, what: str) -> str:
-        complaint = os.pread(self._stderr.fileno(), OUTPUT_BYTES, 0).decode(errors="replace").strip()
+        said = os.pread(self._stderr.fileno(), OUTPUT_BYTES, 0)
+        complaint = said.decode(errors="replace").strip()
         console = ESCAPES.sub(b"", self._shown()[-2000:]).decode("ascii", "replace").strip()
         return f"{what}; stderr: {complaint or 'nothing'}; console: {console or 'nothing'}"
 
