@@ -27,8 +27,8 @@ ROOM_OF_LIBRARY = {"sqlite3": "store", "fuse": "fs", "fuse3": "fs", "zstd": "sto
                    "openssl": "store"}
 DOOR = Path("store/store.h")
 
-SCRIPTS = [".ci/run", "scripts/bench", "scripts/build", "scripts/install-dependencies", "scripts/quickstart",
-           "scripts/test"]
+SCRIPTS = [".ci/run", "scripts/bench", "scripts/build", "scripts/install-dependencies",
+           "scripts/quickstart", "scripts/test"]
 LOOSE_ENDS = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|XX" r"X)\b")
 
 
