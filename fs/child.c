@@ -143,7 +143,11 @@ void child_reap_others(pid_t current, pid_t next)
 
 void child_hand_over(struct child *child)
 {
-    dup2(child->channel, INHERITED_CHANNEL);
+    /* Without a channel the new program finds one that is no socket, and takes it for closed. */
+    if (child->channel >= 0)
+        dup2(child->channel, INHERITED_CHANNEL);
+    else
+        fcntl(INHERITED_CHANNEL, F_SETFD, 0);
     child_forget(child);
 }
 

@@ -251,8 +251,11 @@ static void tick(struct supervisor *supervisor)
 
 static void restart_if_due(struct supervisor *supervisor)
 {
-    if (!supervisor->current.pid && supervisor->restart_at_ms && !supervisor->ending &&
-        state_clock_ms() >= supervisor->restart_at_ms)
+    if (supervisor->current.pid || supervisor->ending)
+        return;
+    if (!supervisor->restart_at_ms)
+        plan_restart(supervisor);
+    if (state_clock_ms() >= supervisor->restart_at_ms)
         start_current(supervisor);
 }
 
@@ -337,8 +340,8 @@ static int run(struct supervisor *supervisor, struct error *err)
         wait_and_handle(supervisor);
         restart_if_due(supervisor);
         tick(supervisor);
-        if (supervisor->exec_due && supervisor->current.ready && !supervisor->next.pid &&
-            pull_pause())
+        if (supervisor->exec_due && supervisor->current.ready && supervisor->current.channel >= 0 &&
+            !supervisor->next.pid && pull_pause())
             become_new_program(supervisor);
     }
     if (supervisor->next.pid)
