@@ -149,6 +149,12 @@ static int rehearse(struct worker *worker, struct error *err)
     return r < 0 ? r : view_statfs(&worker->context.view, &space, err);
 }
 
+static bool mount_is_gone(void)
+{
+    struct pollfd fuse = {.fd = INHERITED_FUSE};
+    return poll(&fuse, 1, 0) > 0 && fuse.revents & POLLERR;
+}
+
 static void clear(struct worker *worker)
 {
     waiting_free(worker->context.waiting);
@@ -156,6 +162,9 @@ static void clear(struct worker *worker)
     renewal_free(worker->context.renewal);
     session_free(worker->session);
     upkeep_free(worker->upkeep);
+    /* Nobody holds it again from here on. */
+    if (worker->store && mount_is_gone())
+        store_reserve_release(worker->store);
     writers_free(worker->context.writers);
     store_close(worker->store);
 }
@@ -249,8 +258,6 @@ static int finish(struct worker *worker, struct error *err)
     channel_send(INHERITED_CHANNEL, worker->loop_result > 0 ? CHANNEL_ENDED : CHANNEL_DRAINED);
     if (worker->loop_result < 0)
         return error_set(err, worker->loop_result, "%s", worker->loop_error.text);
-    if (worker->loop_result > 0)
-        store_reserve_release(worker->store);
     return store_sync(worker->store, err);
 }
 
