@@ -281,7 +281,7 @@ def test_writes_are_kept_apart(fwfs: Fwfs, mount: Mounter) -> None:
 
 
 @pytest.mark.usefixtures("guests")
-def test_a_flash_outlives_a_killed_server(mount: Mounter) -> None:
+def test_a_flash_outlives_a_killed_server(fwfs: Fwfs, mount: Mounter) -> None:
     """What fsync() promised is in the store although the server had no chance to close it."""
     flash = mount() / "split" / "vars"
     descriptor = os.open(flash, os.O_RDWR)
@@ -293,6 +293,9 @@ def test_a_flash_outlives_a_killed_server(mount: Mounter) -> None:
     with contextlib.suppress(OSError):  # nobody answers any more
         os.close(descriptor)
     mount.unmount()
+    # A process that is killed lets go of the store a moment after it is no longer listed.
+    assert eventually(
+        lambda: json.loads(fwfs("status", "--json").stdout)["mount"] is None, END_SECONDS)
     assert (mount() / "split" / "vars").read_bytes()[:8] == b"promised"
 
 
