@@ -70,23 +70,18 @@ static int list_pending(struct db *db, int64_t keys[BATCH], struct error *err)
     return r < 0 ? r : count;
 }
 
-static int count_pages(struct store *store, int64_t *pages, int64_t *free_pages, struct error *err)
-{
-    cleanup_reader struct reader reader = {0};
-    int r = reader_begin(store, &reader, err);
-    if (r == 0)
-        r = db_integer(reader.db, err, pages, "PRAGMA page_count", "");
-    if (r == 0)
-        r = db_integer(reader.db, err, free_pages, "PRAGMA freelist_count", "");
-    return r;
-}
-
 /* Gives pages at the file's end back to the disk when many are free: blocks are written as they
  * come and compressed later, so a busy hour leaves room that a quiet one does not need. */
 static int shrink_file(struct store *store, struct error *err)
 {
     int64_t pages, free_pages;
-    int r = count_pages(store, &pages, &free_pages, err);
+    int r;
+    {
+        cleanup_reader struct reader reader = {0};
+        r = reader_begin(store, &reader, err);
+        if (r == 0)
+            r = count_pages(reader.db, &pages, &free_pages, err);
+    }
     if (r < 0 || free_pages < SHRINK_PAGES || free_pages < pages / 8)
         return r;
     cleanup_txn struct txn txn = {0};

@@ -59,9 +59,7 @@ int store_firmware_each(struct store *store,
         "SELECT " FIRMWARE_COLUMNS " FROM firmware f " FIRMWARE_JOINS "ORDER BY f.name";
     cleanup_reader struct reader reader = {0};
     cleanup_stmt sqlite3_stmt *stmt = NULL;
-    int r = reader_begin(store, &reader, err);
-    if (r == 0)
-        r = db_prepare(reader.db, sql, &stmt, err);
+    int r = reader_prepare(store, &reader, sql, &stmt, err);
     if (r < 0)
         return r;
     while ((r = db_step(reader.db, stmt, err)) > 0) {

@@ -144,9 +144,7 @@ int store_flash_usage(struct store *store, int64_t flash, struct store_usage *re
                               " WHERE key BETWEEN ? AND ?";
     cleanup_reader struct reader reader = {0};
     cleanup_stmt sqlite3_stmt *stmt = NULL;
-    int r = reader_begin(store, &reader, err);
-    if (r == 0)
-        r = db_prepare(reader.db, sql, &stmt, err);
+    int r = reader_prepare(store, &reader, sql, &stmt, err);
     if (r < 0)
         return r;
     db_bind(stmt, "ii", flash_block_key(flash, 0), flash_block_key(flash + 1, 0) - 1);

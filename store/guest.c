@@ -36,9 +36,7 @@ static int get_guest(struct store *store, const char *sql, const char *name, int
 {
     cleanup_reader struct reader reader = {0};
     cleanup_stmt sqlite3_stmt *stmt = NULL;
-    int r = reader_begin(store, &reader, err);
-    if (r == 0)
-        r = db_prepare(reader.db, sql, &stmt, err);
+    int r = reader_prepare(store, &reader, sql, &stmt, err);
     if (r < 0)
         return r;
     if (name)
@@ -81,9 +79,8 @@ int store_guest_each(struct store *store, enum store_guest_order order, int64_t 
     static const char by_name[] = GUEST_QUERY "WHERE g.id > ? ORDER BY g.name";
     cleanup_reader struct reader reader = {0};
     cleanup_stmt sqlite3_stmt *stmt = NULL;
-    int r = reader_begin(store, &reader, err);
-    if (r == 0)
-        r = db_prepare(reader.db, order == STORE_GUESTS_BY_ID ? by_id : by_name, &stmt, err);
+    int r =
+        reader_prepare(store, &reader, order == STORE_GUESTS_BY_ID ? by_id : by_name, &stmt, err);
     if (r < 0)
         return r;
     db_bind(stmt, "i", after);
@@ -103,9 +100,7 @@ int store_guest_each_name(struct store *store, int64_t after,
     static const char sql[] = "SELECT id, name FROM guests WHERE id > ? ORDER BY id";
     cleanup_reader struct reader reader = {0};
     cleanup_stmt sqlite3_stmt *stmt = NULL;
-    int r = reader_begin(store, &reader, err);
-    if (r == 0)
-        r = db_prepare(reader.db, sql, &stmt, err);
+    int r = reader_prepare(store, &reader, sql, &stmt, err);
     if (r < 0)
         return r;
     db_bind(stmt, "i", after);

@@ -48,6 +48,9 @@ struct reader {
 };
 
 int reader_begin(struct store *store, struct reader *reader, struct error *err);
+/* The same with a statement that is read in it; it must be released first. */
+int reader_prepare(struct store *store, struct reader *reader, const char *sql, sqlite3_stmt **ret,
+                   struct error *err);
 void reader_endp(struct reader *reader);
 #define cleanup_reader cleanup(reader_endp)
 
@@ -69,6 +72,9 @@ int64_t store_now(void);
 
 void sync_init(struct sync_state *sync);
 void sync_clear(struct sync_state *sync);
+
+/* Pages of the database's file, and those of them that are free. */
+int count_pages(struct db *db, int64_t *pages, int64_t *free_pages, struct error *err);
 
 /* Bytes in the write-ahead log's file. */
 uint64_t log_size(const struct store *store);

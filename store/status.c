@@ -4,12 +4,16 @@
 #include <errno.h>
 #include <sys/statvfs.h>
 
+int count_pages(struct db *db, int64_t *pages, int64_t *free_pages, struct error *err)
+{
+    int r = db_integer(db, err, pages, "PRAGMA page_count", "");
+    return r < 0 ? r : db_integer(db, err, free_pages, "PRAGMA freelist_count", "");
+}
+
 static int get_space(struct store *store, struct db *db, struct store_space *ret, struct error *err)
 {
     int64_t pages = 0, free_pages = 0, page_size = 0;
-    int r = db_integer(db, err, &pages, "PRAGMA page_count", "");
-    if (r == 0)
-        r = db_integer(db, err, &free_pages, "PRAGMA freelist_count", "");
+    int r = count_pages(db, &pages, &free_pages, err);
     if (r == 0)
         r = db_integer(db, err, &page_size, "PRAGMA page_size", "");
     if (r < 0)

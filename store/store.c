@@ -36,6 +36,13 @@ int reader_begin(struct store *store, struct reader *reader, struct error *err)
     return 0;
 }
 
+int reader_prepare(struct store *store, struct reader *reader, const char *sql, sqlite3_stmt **ret,
+                   struct error *err)
+{
+    int r = reader_begin(store, reader, err);
+    return r < 0 ? r : db_prepare(reader->db, sql, ret, err);
+}
+
 void reader_endp(struct reader *reader)
 {
     cleanup(db_closep) struct db *db = reader->db;

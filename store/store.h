@@ -64,8 +64,8 @@ int store_sync(struct store *store, struct error *err);
 int store_maintain(struct store *store, struct error *err);
 
 /* Moves what is in the write-ahead log into the store's file when there is enough of it, so that
- * the log does not grow without bound. Cheap when there is not; to be called often. What writers add
- * meanwhile is moved with the writers held, for the moment that it takes. */
+ * the log does not grow without bound. Cheap when there is not; to be called often. What writers
+ * add meanwhile is moved with the writers held, for the moment that it takes. */
 int store_checkpoint(struct store *store, struct error *err);
 
 /* Space that is set aside on the store's disk, for the moment when the disk is full: held in a file

@@ -18,9 +18,7 @@ ssize_t store_flash_get_xattr(struct store *store, int64_t flash, const char *na
     static const char sql[] = "SELECT value FROM flash_xattrs WHERE flash_id = ? AND name = ?";
     cleanup_reader struct reader reader = {0};
     cleanup_stmt sqlite3_stmt *stmt = NULL;
-    int r = reader_begin(store, &reader, err);
-    if (r == 0)
-        r = db_prepare(reader.db, sql, &stmt, err);
+    int r = reader_prepare(store, &reader, sql, &stmt, err);
     if (r < 0)
         return r;
     db_bind(stmt, "it", flash, name);
@@ -36,9 +34,7 @@ ssize_t store_flash_list_xattr(struct store *store, int64_t flash, char *names, 
     static const char sql[] = "SELECT name FROM flash_xattrs WHERE flash_id = ?";
     cleanup_reader struct reader reader = {0};
     cleanup_stmt sqlite3_stmt *stmt = NULL;
-    int r = reader_begin(store, &reader, err);
-    if (r == 0)
-        r = db_prepare(reader.db, sql, &stmt, err);
+    int r = reader_prepare(store, &reader, sql, &stmt, err);
     if (r < 0)
         return r;
     db_bind(stmt, "i", flash);
