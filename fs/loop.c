@@ -5,14 +5,22 @@
 #include <linux/fuse.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 
 #include "fs/thread.h"
 
 /* FUSE_UNIQUE_RESEND of Linux 6.9 (include/uapi/linux/fuse.h). */
 #define UNIQUE_RESEND (UINT64_C(1) << 63)
+
+/* To be woken takes longer than most requests do, so while they come close upon each other the
+ * leader keeps looking this long before it sleeps. */
+#define PATIENCE_NS 100000
+/* What was gathered waits at most until so many others were handled. */
+#define TAKEN_AT_ONCE 256
 
 struct loop_thread {
     struct loop *loop;
@@ -43,8 +51,26 @@ void loop_stop(struct loop *loop)
     eventfd_write(loop->stop_fd, 1);
 }
 
+static int64_t clock_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static void note_request(struct loop *loop)
+{
+    int64_t now = clock_ns();
+    loop->patience_ns = now - loop->taken_ns < 2 * PATIENCE_NS ? PATIENCE_NS : 0;
+    loop->taken_ns = now;
+}
+
 static void wait_for_request(const struct loop *loop)
 {
+    if (clock_ns() - loop->taken_ns < loop->patience_ns) {
+        sched_yield();
+        return;
+    }
     struct pollfd fds[] = {{.fd = loop->stop_fd, .events = POLLIN},
                            {.fd = fuse_session_fd(loop->session), .events = POLLIN}};
     poll(fds, 2, -1);
@@ -78,11 +104,15 @@ static void process(struct loop_thread *thread)
 static int gather(struct loop_thread *thread)
 {
     struct loop *loop = thread->loop;
+    int taken = 0;
     while (!loop->stopping && !loop->hooks->is_full(loop->data)) {
+        bool gathered = loop->hooks->has_gathered(loop->data);
+        if (gathered && taken >= TAKEN_AT_ONCE)
+            return 0;
         int r = fuse_session_receive_buf(loop->session, &thread->buffer);
         if (r == 0)
             return -ENODEV;
-        if (r == -EAGAIN && loop->hooks->has_gathered(loop->data))
+        if (r == -EAGAIN && gathered)
             return 0;
         if (r == -EAGAIN)
             wait_for_request(loop);
@@ -90,10 +120,14 @@ static int gather(struct loop_thread *thread)
             continue;
         if (r < 0)
             return r;
+        note_request(loop);
         *thread->busy_since = state_clock_ms();
-        if (!loop->hooks->gathers(((const struct fuse_in_header *)thread->buffer.mem)->opcode))
+        if (!loop->hooks->is_quick(((const struct fuse_in_header *)thread->buffer.mem)->opcode))
             return 1;
         process(thread);
+        if (!loop->hooks->has_gathered(loop->data))
+            *thread->busy_since = 0;
+        taken++;
     }
     return 0;
 }

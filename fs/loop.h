@@ -13,15 +13,15 @@
 #include "fs/fuse.h"
 #include "fs/state.h"
 
-/* What the loop serves with. Requests are either handled at once, or gathered (batched) and
+/* What the loop serves with. A request is answered when it is handled, or gathered (batched) and
  * answered by settle() together with others. */
 struct loop_hooks {
     int (*thread_start)(void *data); /* in each thread; negative: it does not run */
     void (*thread_end)(void *data);
-    bool (*gathers)(uint32_t opcode); /* handling it is quick: it is gathered */
-    bool (*has_gathered)(void *data); /* the calling thread */
-    bool (*is_full)(void *data);      /* the calling thread can gather no more */
-    void (*settle)(void *data);       /* answers what the calling thread has gathered */
+    bool (*is_quick)(uint32_t opcode); /* handling it does not wait, not for a disk either */
+    bool (*has_gathered)(void *data);  /* the calling thread */
+    bool (*is_full)(void *data);       /* the calling thread can gather no more */
+    void (*settle)(void *data);        /* answers what the calling thread has gathered */
 };
 
 struct loop {
@@ -31,7 +31,9 @@ struct loop {
     void *data;
     int stop_fd; /* an eventfd, see loop_stop() */
     atomic_bool stopping;
-    pthread_mutex_t leader; /* held by the one thread that takes requests */
+    pthread_mutex_t leader; /* held by the one thread that takes requests; guards what follows */
+    int64_t taken_ns;       /* when the last request came (monotonic) */
+    int64_t patience_ns;    /* how long after it to look for the next without sleeping */
 };
 
 /* Tells all threads to stop, from any thread. */

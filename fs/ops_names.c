@@ -5,22 +5,20 @@
 #include "base/cleanup.h"
 #include "fs/ops.h"
 
-static int make_entry(struct view *view, uint64_t number, struct fuse_entry_param *ret,
-                      struct error *err)
+static struct fuse_entry_param make_entry(const struct stat *st)
 {
-    *ret = (struct fuse_entry_param){
-        .ino = number, .attr_timeout = ops_attr_timeout(number), .entry_timeout = OPS_TIMEOUT_S};
-    return view_stat(view, number, &ret->attr, err);
+    return (struct fuse_entry_param){.ino = st->st_ino,
+                                     .attr = *st,
+                                     .attr_timeout = ops_attr_timeout(st->st_ino),
+                                     .entry_timeout = OPS_TIMEOUT_S};
 }
 
 void ops_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct error err = {0};
-    struct fuse_entry_param entry;
-    uint64_t number;
-    int r = view_lookup(ops_view(req), parent, name, &number, &err);
-    if (r == 0)
-        r = make_entry(ops_view(req), number, &entry, &err);
+    struct stat st = {0};
+    int r = view_lookup(ops_view(req), parent, name, &st, &err);
+    struct fuse_entry_param entry = make_entry(&st);
     if (r < 0)
         ops_fail(req, r, &err);
     else
@@ -77,10 +75,9 @@ static bool list_dots(struct listing *listing, uint64_t number, off_t after)
 
 static int list_guest(const struct store_guest *guest, void *data)
 {
-    struct fuse_entry_param entry = {.ino = inode_of_guest(guest->id),
-                                     .attr_timeout = OPS_TIMEOUT_S,
-                                     .entry_timeout = OPS_TIMEOUT_S};
-    view_stat_guest(guest, &entry.attr);
+    struct stat st;
+    view_stat_guest(guest, &st);
+    struct fuse_entry_param entry = make_entry(&st);
     return list_entry(data, guest->name, 2 + guest->id, &entry) ? 0 : 1;
 }
 
@@ -109,14 +106,12 @@ static int list_files(struct listing *listing, struct view *view, uint64_t numbe
     if (r < 0 || !list_dots(listing, number, after))
         return r;
     for (int file = after > 2 ? (int)after - 2 : 0; file < VIEW_FILE_COUNT; file++) {
-        struct fuse_entry_param entry = {0};
-        uint64_t child;
-        if (view_file_inode(&guest, (enum view_file)file, &child) < 0)
+        struct stat st = {.st_mode = S_IFREG};
+        if (view_file_inode(&guest, (enum view_file)file, &st.st_ino) < 0)
             continue;
         if (listing->plus)
-            r = make_entry(view, child, &entry, &listing->err);
-        else
-            entry.attr = (struct stat){.st_ino = child, .st_mode = S_IFREG};
+            r = view_stat_file(view, &guest, (enum view_file)file, &st, &listing->err);
+        struct fuse_entry_param entry = make_entry(&st);
         if (r < 0 || !list_entry(listing, view_file_name((enum view_file)file), 3 + file, &entry))
             return r;
     }

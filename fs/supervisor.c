@@ -6,7 +6,9 @@
  * `current` dies, `next` takes its place at once. When an upgrade is done the supervisor becomes
  * the new program too, by exec: the descriptors stay, and the worker is still its child.
  *
- * It holds no descriptor, directory or mapping inside the mount, and waits for no one. */
+ * It holds no descriptor, directory or mapping inside the mount, and waits for no one. The store it
+ * only holds open: SQLite takes the shared memory beside it away with the last who has it open, and
+ * on a full disk a worker that takes the place of a dead one could not make it again. */
 #include "fs/supervisor.h"
 
 #include <errno.h>
@@ -30,6 +32,7 @@
 #include "fs/record.h"
 #include "fs/state.h"
 #include "fs/worker.h"
+#include "store/store.h"
 
 #define TICK_MS 200
 #define BACKOFF_MIN_MS 10
@@ -45,6 +48,7 @@ struct supervisor {
     const struct supervisor_config *config;
     struct state *state;
     struct mount_options options;
+    struct store *store;
     int signal_fd;
     int pulled_fd; /* readable after each round of the pull */
     struct child current, next;
@@ -346,6 +350,7 @@ static int run(struct supervisor *supervisor, struct error *err)
     }
     if (supervisor->next.pid)
         child_kill(&supervisor->next);
+    store_close(steal_ptr(supervisor->store));
     record_remove(supervisor->state->store);
     if (supervisor->failure.code < 0 && !supervisor->answered)
         return error_set(err, supervisor->failure.code, "%s", supervisor->failure.text);
@@ -370,6 +375,8 @@ static int setup(struct supervisor *supervisor, struct error *err)
     int r = state_map(INHERITED_STATE, &supervisor->state, err);
     if (r == 0)
         r = options_parse(supervisor->state->options, &supervisor->options, err);
+    if (r == 0)
+        r = store_open(supervisor->state->store, STORE_READ_ONLY, &supervisor->store, err);
     if (r < 0)
         return r;
     prctl(PR_SET_NAME, SUPERVISOR_NAME);

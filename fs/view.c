@@ -45,38 +45,6 @@ int view_file_inode(const struct store_guest *guest, enum view_file file, uint64
     return -ENOENT;
 }
 
-static int lookup_in_guest(struct view *view, int64_t id, const char *name, uint64_t *ret,
-                           struct error *err)
-{
-    struct store_guest guest;
-    int r = store_guest_by_id(view->store, id, &guest, err);
-    if (r < 0)
-        return r;
-    for (int file = 0; file < VIEW_FILE_COUNT; file++)
-        if (strcmp(name, file_names[file]) == 0)
-            return view_file_inode(&guest, (enum view_file)file, ret);
-    return -ENOENT;
-}
-
-int view_lookup(struct view *view, uint64_t parent, const char *name, uint64_t *ret,
-                struct error *err)
-{
-    struct inode inode;
-    struct store_guest guest;
-    if (!inode_parse(parent, &inode))
-        return -ENOENT;
-    if (strlen(name) > STORE_NAME_MAX)
-        return -ENAMETOOLONG;
-    if (inode.kind == INODE_GUEST)
-        return lookup_in_guest(view, inode.id, name, ret, err);
-    if (inode.kind != INODE_ROOT)
-        return -ENOTDIR;
-    int r = store_guest_by_name(view->store, name, &guest, err);
-    if (r == 0)
-        *ret = inode_of_guest(guest.id);
-    return r;
-}
-
 int view_refuse_create(struct view *view, uint64_t parent, const char *name)
 {
     struct inode inode;
@@ -87,6 +55,20 @@ int view_refuse_create(struct view *view, uint64_t parent, const char *name)
     bool absent_by_mode =
         strcmp(name, file_names[VIEW_VARS]) == 0 && guest.firmware.mode != FLASH_MODE_SPLIT;
     return absent_by_mode ? -EROFS : -EPERM;
+}
+
+/* ---- Generated files ---- */
+
+static int generate(struct view *view, const struct store_guest *guest, enum generated_file file,
+                    char **ret, struct error *err)
+{
+    switch (file) {
+    case GENERATED_FIRMWARE_JSON:
+        return describe_guest_descriptor(view->store, guest, view->mountpoint, ret, err);
+    case GENERATED_GUEST_JSON:
+        return describe_guest_text(view->store, guest, ret, err);
+    }
+    return -ENOENT;
 }
 
 /* ---- Attributes ---- */
@@ -153,17 +135,14 @@ static int stat_flash(struct view *view, uint64_t number, int64_t flash, struct 
     return r;
 }
 
-static int stat_generated(struct view *view, uint64_t number, const struct inode *inode,
-                          struct stat *st, struct error *err)
+static int stat_generated(struct view *view, uint64_t number, const struct store_guest *guest,
+                          enum generated_file file, struct stat *st, struct error *err)
 {
-    struct store_guest guest;
     cleanup_free char *text = NULL;
-    int r = store_guest_by_id(view->store, inode->id, &guest, err);
-    if (r == 0)
-        r = view_generate(view, inode, &text, err);
+    int r = generate(view, guest, file, &text, err);
     if (r < 0)
         return r;
-    const struct store_attr *attr = &guest.flash.attr;
+    const struct store_attr *attr = &guest->flash.attr;
     *st = (struct stat){.st_ino = number,
                         .st_mode = S_IFREG | (attr->mode & 0444),
                         .st_nlink = 1,
@@ -175,19 +154,31 @@ static int stat_generated(struct view *view, uint64_t number, const struct inode
     return 0;
 }
 
-static int stat_code(struct view *view, uint64_t number, int64_t image, struct stat *st,
-                     struct error *err)
+static void stat_code(const struct view *view, uint64_t number, const struct store_image *image,
+                      struct stat *st)
 {
-    struct store_image found;
-    int r = store_image_get(view->store, image, &found, err);
-    if (r < 0)
-        return r;
     *st = (struct stat){.st_ino = number,
                         .st_mode = S_IFREG | 0444,
                         .st_nlink = 1,
-                        .st_size = (off_t)found.size,
+                        .st_size = (off_t)image->size,
                         .st_blocks = sectors(0)};
     set_times(st, view->mounted_at, view->mounted_at, view->mounted_at);
+}
+
+int view_stat_file(struct view *view, const struct store_guest *guest, enum view_file file,
+                   struct stat *st, struct error *err)
+{
+    struct inode inode;
+    uint64_t number;
+    int r = view_file_inode(guest, file, &number);
+    if (r < 0)
+        return r;
+    inode_parse(number, &inode);
+    if (inode.kind == INODE_FLASH)
+        return stat_flash(view, number, inode.id, st, err);
+    if (inode.kind == INODE_GENERATED)
+        return stat_generated(view, number, guest, inode.file, st, err);
+    stat_code(view, number, &guest->firmware.executable, st);
     return 0;
 }
 
@@ -195,26 +186,65 @@ int view_stat(struct view *view, uint64_t number, struct stat *st, struct error 
 {
     struct inode inode;
     struct store_guest guest;
+    struct store_image image;
+    int r;
     if (!inode_parse(number, &inode))
         return -ENOENT;
     switch (inode.kind) {
     case INODE_ROOT:
         stat_root(view, st);
         return 0;
-    case INODE_GUEST: {
-        int r = store_guest_by_id(view->store, inode.id, &guest, err);
+    case INODE_GUEST:
+        r = store_guest_by_id(view->store, inode.id, &guest, err);
         if (r == 0)
             view_stat_guest(&guest, st);
         return r;
-    }
     case INODE_CODE:
-        return stat_code(view, number, inode.id, st, err);
+        r = store_image_get(view->store, inode.id, &image, err);
+        if (r == 0)
+            stat_code(view, number, &image, st);
+        return r;
     case INODE_FLASH:
         return stat_flash(view, number, inode.id, st, err);
     case INODE_GENERATED:
-        return stat_generated(view, number, &inode, st, err);
+        r = store_guest_by_id(view->store, inode.id, &guest, err);
+        return r < 0 ? r : stat_generated(view, number, &guest, inode.file, st, err);
     }
     return -ENOENT;
+}
+
+/* ---- Names ---- */
+
+static int lookup_in_guest(struct view *view, int64_t id, const char *name, struct stat *st,
+                           struct error *err)
+{
+    struct store_guest guest;
+    int r = store_guest_by_id(view->store, id, &guest, err);
+    if (r < 0)
+        return r;
+    for (int file = 0; file < VIEW_FILE_COUNT; file++)
+        if (strcmp(name, file_names[file]) == 0)
+            return view_stat_file(view, &guest, (enum view_file)file, st, err);
+    return -ENOENT;
+}
+
+int view_lookup(struct view *view, uint64_t parent, const char *name, struct stat *st,
+                struct error *err)
+{
+    struct inode inode;
+    struct store_guest guest;
+    if (!inode_parse(parent, &inode))
+        return -ENOENT;
+    if (strlen(name) > STORE_NAME_MAX)
+        return -ENAMETOOLONG;
+    if (inode.kind == INODE_GUEST)
+        return lookup_in_guest(view, inode.id, name, st, err);
+    if (inode.kind != INODE_ROOT)
+        return -ENOTDIR;
+    int r = store_guest_by_name(view->store, name, &guest, err);
+    if (r == 0)
+        view_stat_guest(&guest, st);
+    return r;
 }
 
 int view_statfs(struct view *view, struct statvfs *ret, struct error *err)
@@ -238,13 +268,5 @@ int view_generate(struct view *view, const struct inode *inode, char **ret, stru
 {
     struct store_guest guest;
     int r = store_guest_by_id(view->store, inode->id, &guest, err);
-    if (r < 0)
-        return r;
-    switch (inode->file) {
-    case GENERATED_FIRMWARE_JSON:
-        return describe_guest_descriptor(view->store, &guest, view->mountpoint, ret, err);
-    case GENERATED_GUEST_JSON:
-        return describe_guest_text(view->store, &guest, ret, err);
-    }
-    return -ENOENT;
+    return r < 0 ? r : generate(view, &guest, inode->file, ret, err);
 }

@@ -32,8 +32,12 @@ const char *view_file_name(enum view_file file);
 /* 0 and the number of a guest's file, or -ENOENT where its mode has none. */
 int view_file_inode(const struct store_guest *guest, enum view_file file, uint64_t *ret);
 
-/* Finds `name` in the directory `parent`. -ENOENT, -ENOTDIR. */
-int view_lookup(struct view *view, uint64_t parent, const char *name, uint64_t *ret,
+/* The attributes of a guest's file, st_ino among them; -ENOENT where its mode has none. */
+int view_stat_file(struct view *view, const struct store_guest *guest, enum view_file file,
+                   struct stat *ret, struct error *err);
+
+/* Finds `name` in the directory `parent`, and its attributes. -ENOENT, -ENOTDIR. */
+int view_lookup(struct view *view, uint64_t parent, const char *name, struct stat *ret,
                 struct error *err);
 
 /* -ENOENT: there was such a file. */

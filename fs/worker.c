@@ -64,11 +64,25 @@ static void leave_thread(void *data)
     batch_unbind();
 }
 
-/* What goes into a batch, see fs/batch.h. */
-static bool gathers(uint32_t opcode)
+/* What goes into a batch (see fs/batch.h), and what reads a row or two: to wake another thread for
+ * that takes longer than to do it. */
+static bool is_quick(uint32_t opcode)
 {
-    return opcode == FUSE_WRITE || opcode == FUSE_FSYNC || opcode == FUSE_FLUSH ||
-           opcode == FUSE_SETATTR;
+    switch (opcode) {
+    case FUSE_WRITE:
+    case FUSE_FSYNC:
+    case FUSE_FLUSH:
+    case FUSE_SETATTR:
+    case FUSE_LOOKUP:
+    case FUSE_FORGET:
+    case FUSE_BATCH_FORGET:
+    case FUSE_GETATTR:
+    case FUSE_OPEN:
+    case FUSE_RELEASE:
+        return true;
+    default:
+        return false;
+    }
 }
 
 static bool has_gathered(void *data)
@@ -178,7 +192,7 @@ static int start_serving(struct worker *worker)
     static const struct loop_hooks hooks = {
         .thread_start = enter_thread,
         .thread_end = leave_thread,
-        .gathers = gathers,
+        .is_quick = is_quick,
         .has_gathered = has_gathered,
         .is_full = is_full,
         .settle = settle,
