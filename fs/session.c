@@ -18,7 +18,7 @@
 
 static ssize_t read_request(int fd, void *buffer, size_t size, void *userdata)
 {
-    return read(fd, buffer, size);
+    return read(fd, buffer, size < LOOP_REQUEST_MAX ? size : LOOP_REQUEST_MAX);
 }
 
 /* Without FUSE_HANDLE_KILLPRIV_V2 the kernel asks for security.capability at every write, which

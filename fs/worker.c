@@ -14,7 +14,6 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 
 #include "base/cleanup.h"
@@ -22,6 +21,7 @@
 #include "fs/channel.h"
 #include "fs/log.h"
 #include "fs/loop.h"
+#include "fs/memory.h"
 #include "fs/ops.h"
 #include "fs/options.h"
 #include "fs/renewal.h"
@@ -284,9 +284,7 @@ int worker_main(void)
     signal(SIGINT, SIG_IGN); /* a terminal's ^C is for the supervisor */
     signal(SIGHUP, SIG_IGN);
     mallopt(M_ARENA_MAX, 2);
-    /* A request that is copied into a page which is not there is lost if the worker dies then. */
-    if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
-        log_line(LOG_WARNING, "memory cannot be locked (%m): a crash may cost a guest an error");
+    memory_lock_all();
 
     int r = prepare(&worker, &err);
     if (r == 0)
