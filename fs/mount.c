@@ -83,7 +83,7 @@ static int prepare(const struct mount_config *config, const char *mountpoint,
     if (r == 0)
         r = fill_state(state, config, mountpoint, err);
     if (r == 0)
-        r = record_acquire(state->store, err);
+        r = record_acquire(state->store, options->read_only, err);
     if (r >= 0)
         r = place(r, INHERITED_RECORD, err);
     if (r == 0)
@@ -186,7 +186,7 @@ int mount_run(const struct mount_config *config, struct error *err)
 /* ---- Upgrading ---- */
 
 /* The store that the kernel knows as the mount's source; -ENOENT. */
-static int find_store(const char *mountpoint, char **ret)
+static int find_store(const char *mountpoint, char **ret, bool *read_only)
 {
     FILE *mounts = setmntent("/proc/self/mounts", "r");
     if (!mounts)
@@ -199,6 +199,7 @@ static int find_store(const char *mountpoint, char **ret)
             continue;
         free(*ret);
         *ret = strdup(entry.mnt_fsname);
+        *read_only = hasmntopt(&entry, "ro");
         r = *ret ? 0 : -ENOMEM;
     }
     endmntent(mounts);
@@ -211,7 +212,7 @@ static int wait_for_upgrade(const char *store, const struct record *before, stru
     for (int64_t end = state_clock_ms() + RELOAD_PATIENCE_MS; state_clock_ms() < end;) {
         struct record now;
         nanosleep(&pause, NULL);
-        int r = record_read(store, &now, err);
+        int r = record_find(store, before->mountpoint, before->read_only, &now, err);
         if (r <= 0)
             return r < 0 ? r : error_set(err, -ENOENT, "it is no longer mounted");
         if (now.upgrades != before->upgrades)
@@ -227,9 +228,10 @@ int mount_reload(const char *mountpoint, struct error *err)
     cleanup_free char *resolved = realpath(mountpoint, NULL);
     cleanup_free char *store = NULL;
     struct record before;
-    int r = resolved ? find_store(resolved, &store) : -errno;
+    bool read_only = false;
+    int r = resolved ? find_store(resolved, &store, &read_only) : -errno;
     if (r == 0)
-        r = record_read(store, &before, err);
+        r = record_find(store, resolved, read_only, &before, err);
     if (r == 0 || r == -ENOENT)
         return error_set(err, -ENOENT, "%s: no fwfs is mounted there", mountpoint);
     if (r > 0)

@@ -21,6 +21,14 @@ static ssize_t read_request(int fd, void *buffer, size_t size, void *userdata)
     return read(fd, buffer, size < LOOP_REQUEST_MAX ? size : LOOP_REQUEST_MAX);
 }
 
+/* What a read-only mount shows is written elsewhere: the kernel must take the times that it is
+ * told, and what it has cached of a file is old when these change. */
+static uint32_t agree_to_read(uint32_t flags)
+{
+    return (flags & ~(uint32_t)(FUSE_WRITEBACK_CACHE | FUSE_EXPLICIT_INVAL_DATA)) |
+           FUSE_AUTO_INVAL_DATA;
+}
+
 /* Without FUSE_HANDLE_KILLPRIV_V2 the kernel asks for security.capability at every write, which
  * undoes writeback caching; libfuse 3.14 has no name for it, so the answer to FUSE_INIT gets it on
  * its way out. The kernel then says with a WRITE when suid and sgid are to be dropped. */
@@ -29,7 +37,10 @@ static ssize_t write_answer(int fd, struct iovec *iov, int count, void *userdata
     struct fuse_out_header *header = iov[0].iov_base;
     if (loop_opcode() == FUSE_INIT && count > 1 && header->error == 0) {
         struct fuse_init_out *init = iov[1].iov_base;
+        const struct ops_context *context = userdata;
         init->flags |= FUSE_HANDLE_KILLPRIV_V2;
+        if (context->read_only)
+            init->flags = agree_to_read(init->flags);
     }
     return writev(fd, iov, count);
 }

@@ -124,7 +124,9 @@ static int prepare(struct worker *worker, struct error *err)
     if (r == 0)
         r = options_parse(worker->state->options, &worker->options, err);
     if (r == 0)
-        r = store_open(worker->state->store, STORE_LAZY_SYNC, &worker->store, err);
+        r = store_open(worker->state->store,
+                       worker->options.read_only ? STORE_READ_ONLY : STORE_LAZY_SYNC,
+                       &worker->store, err);
     if (r < 0)
         return r;
     worker->context = (struct ops_context){
@@ -135,6 +137,7 @@ static int prepare(struct worker *worker, struct error *err)
                  .mounted_at = worker->state->mounted_at},
         .state = worker->state,
         .writers = writers_new(worker->state),
+        .read_only = worker->options.read_only,
         .agreed = worker->state->init_answered ? NULL : on_agreed,
     };
     worker->loop.stop_fd = eventfd(0, EFD_CLOEXEC);
@@ -145,7 +148,7 @@ static int prepare(struct worker *worker, struct error *err)
     if (r == 0)
         r = waiting_new(&worker->context, worker->options.full_wait_s, &worker->context.waiting,
                         err);
-    if (r == 0)
+    if (r == 0 && !worker->options.read_only)
         r = upkeep_new(worker->store, &worker->upkeep, err);
     if (r == 0)
         r = session_new(&worker->context, INHERITED_FUSE, &worker->session, err);
@@ -176,8 +179,8 @@ static void clear(struct worker *worker)
     renewal_free(worker->context.renewal);
     session_free(worker->session);
     upkeep_free(worker->upkeep);
-    /* Nobody holds it again from here on. */
-    if (worker->store && mount_is_gone())
+    /* Nobody holds it again from here on. A read-only mount's has never been its own. */
+    if (worker->store && !worker->options.read_only && mount_is_gone())
         store_reserve_release(worker->store);
     writers_free(worker->context.writers);
     store_close(worker->store);
