@@ -177,6 +177,8 @@ int mount_run(const struct mount_config *config, struct error *err)
     if (r < 0)
         return r;
     store_close(steal_ptr(probe));
+    if (config->check_only)
+        return 0;
     if (!config->foreground)
         return serve_in_background(config, mountpoint, &options, err);
     struct report nobody = {.fd = -1};
