@@ -23,10 +23,37 @@
 #include "fs/worker.h"
 
 #define RELOAD_PATIENCE_MS 70000
+#define ENDING_PATIENCE_MS 5000
 
 struct report {
     int fd; /* where the waiting parent hears how it went; -1: nobody waits */
 };
+
+/* Between two looks at what another process is to do. */
+static const struct timespec pause_between = {.tv_nsec = 20 * 1000000L};
+
+/* ---- What is mounted ---- */
+
+/* The store that the kernel knows as the mount's source; -ENOENT. */
+static int find_store(const char *mountpoint, char **ret, bool *read_only)
+{
+    FILE *mounts = setmntent("/proc/self/mounts", "r");
+    if (!mounts)
+        return -errno;
+    struct mntent entry;
+    char strings[4 * PATH_MAX];
+    int r = -ENOENT;
+    while (getmntent_r(mounts, &entry, strings, sizeof strings)) {
+        if (strcmp(entry.mnt_type, "fuse.fwfs") != 0 || strcmp(entry.mnt_dir, mountpoint) != 0)
+            continue;
+        free(*ret);
+        *ret = strdup(entry.mnt_fsname);
+        *read_only = hasmntopt(&entry, "ro");
+        r = *ret ? 0 : -ENOMEM;
+    }
+    endmntent(mounts);
+    return r;
+}
 
 /* ---- The mount's process ---- */
 
@@ -72,6 +99,28 @@ static int place(int fd, int where, struct error *err)
     return dup2(from, where) < 0 ? error_set(err, -errno, "dup2: %m") : 0;
 }
 
+/* True if the store's read-write mount is in no directory any more. */
+static bool is_ending(const char *store)
+{
+    cleanup_free struct record *records = NULL;
+    cleanup_free char *source = NULL;
+    bool read_only;
+    return record_list(store, &records, NULL) > 0 && !records[0].read_only &&
+           find_store(records[0].mountpoint, &source, &read_only) == -ENOENT;
+}
+
+/* A mount that has just been unmounted may still be putting its store away. */
+static int take_record(const char *store, bool read_only, struct error *err)
+{
+    int64_t end = state_clock_ms() + ENDING_PATIENCE_MS;
+    for (;;) {
+        int r = record_acquire(store, read_only, err);
+        if (r != -EBUSY || state_clock_ms() > end || !is_ending(store))
+            return r;
+        nanosleep(&pause_between, NULL);
+    }
+}
+
 static int prepare(const struct mount_config *config, const char *mountpoint,
                    const struct mount_options *options, struct error *err)
 {
@@ -83,7 +132,7 @@ static int prepare(const struct mount_config *config, const char *mountpoint,
     if (r == 0)
         r = fill_state(state, config, mountpoint, err);
     if (r == 0)
-        r = record_acquire(state->store, options->read_only, err);
+        r = take_record(state->store, options->read_only, err);
     if (r >= 0)
         r = place(r, INHERITED_RECORD, err);
     if (r == 0)
@@ -187,33 +236,11 @@ int mount_run(const struct mount_config *config, struct error *err)
 
 /* ---- Upgrading ---- */
 
-/* The store that the kernel knows as the mount's source; -ENOENT. */
-static int find_store(const char *mountpoint, char **ret, bool *read_only)
-{
-    FILE *mounts = setmntent("/proc/self/mounts", "r");
-    if (!mounts)
-        return -errno;
-    struct mntent entry;
-    char strings[4 * PATH_MAX];
-    int r = -ENOENT;
-    while (getmntent_r(mounts, &entry, strings, sizeof strings)) {
-        if (strcmp(entry.mnt_type, "fuse.fwfs") != 0 || strcmp(entry.mnt_dir, mountpoint) != 0)
-            continue;
-        free(*ret);
-        *ret = strdup(entry.mnt_fsname);
-        *read_only = hasmntopt(&entry, "ro");
-        r = *ret ? 0 : -ENOMEM;
-    }
-    endmntent(mounts);
-    return r;
-}
-
 static int wait_for_upgrade(const char *store, const struct record *before, struct error *err)
 {
-    static const struct timespec pause = {.tv_nsec = 20 * 1000000L};
     for (int64_t end = state_clock_ms() + RELOAD_PATIENCE_MS; state_clock_ms() < end;) {
         struct record now;
-        nanosleep(&pause, NULL);
+        nanosleep(&pause_between, NULL);
         int r = record_find(store, before->mountpoint, before->read_only, &now, err);
         if (r <= 0)
             return r < 0 ? r : error_set(err, -ENOENT, "it is no longer mounted");

@@ -19,8 +19,8 @@ const char mount_options_help[] =
     "                  with EIO (default 30)\n"
     "  hang=SECONDS    how long the process behind the mount may not answer before it is replaced\n"
     "                  (default 5)\n"
-    "  noexec, nosuid, nodev, sync, dirsync, noatime, nodiratime and their opposites, as mount(8)\n"
-    "                  has them (nosuid and nodev are the default)\n"
+    "  noexec, nosuid, nodev, sync, dirsync, noatime and their opposites, as mount(8) has them\n"
+    "                  (nosuid and nodev are the default)\n"
     "What stands in fstab for mount(8) and systemd is ignored: defaults, noauto, user, nofail,\n"
     "_netdev, x-…, and the like.\n";
 
@@ -57,7 +57,6 @@ static const struct known {
     {"sync", PASSED_ON},
     {"dirsync", PASSED_ON},
     {"noatime", PASSED_ON},
-    {"nodiratime", PASSED_ON},
 
     /* It is always on. */
     {"default_permissions", IGNORED},
@@ -81,6 +80,7 @@ static const struct known {
     /* For the kernel, but of no effect: FUSE keeps no access times, and there are no links. */
     {"atime", IGNORED},
     {"diratime", IGNORED},
+    {"nodiratime", IGNORED},
     {"relatime", IGNORED},
     {"norelatime", IGNORED},
     {"strictatime", IGNORED},
