@@ -13,7 +13,8 @@ const char mount_options_help[] =
     "  ro              read-only: nothing in the mount can be changed\n"
     "  rw              read-write (the default)\n"
     "  allow_other     other users reach the mount, as file modes allow (the default for root)\n"
-    "  private         nobody but the user who mounts reaches it\n"
+    "  noallow_other   nobody but the user who mounts reaches it; also as private, which in fstab\n"
+    "                  mount(8) takes for another thing\n"
     "  pull=SECONDS    how often what guests wrote is brought into the store (default 1)\n"
     "  full-wait=SECONDS  how long a write waits when the store's disk is full, before it fails\n"
     "                  with EIO (default 30)\n"
@@ -42,6 +43,7 @@ static const struct known {
     {"rw", FLAG_CLEAR, offsetof(struct mount_options, read_only)},
     {"allow_other", FLAG_SET, offsetof(struct mount_options, allow_other)},
     {"private", FLAG_CLEAR, offsetof(struct mount_options, allow_other)},
+    {"noallow_other", FLAG_CLEAR, offsetof(struct mount_options, allow_other)},
     {"pull", SECONDS, offsetof(struct mount_options, pull_s), 0.05, 3600},
     {"full-wait", SECONDS, offsetof(struct mount_options, full_wait_s), 0, 3600},
     {"hang", SECONDS, offsetof(struct mount_options, hang_s), 1, 3600},

@@ -28,6 +28,7 @@ class Namespace:
              "echo; exec sleep infinity"], stdout=subprocess.PIPE)
         assert self._holder.stdout is not None
         self._holder.stdout.readline()
+        self.name = os.readlink(f"/proc/{self._holder.pid}/ns/mnt")
         # A copy of a mount would keep it alive when it is unmounted outside.
         self("umount", "--all", "--types", "fuse.fwfs", "--lazy", check=False)
         self("mount", "-t", "tmpfs", "-o", "mode=755,dev,suid,exec", "tmpfs", HOME)
@@ -89,11 +90,10 @@ class Namespace:
 
     def processes(self) -> list[int]:
         """All that are in there, besides the one that holds it."""
-        mine = os.readlink(f"/proc/{self._holder.pid}/ns/mnt")
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             try:
-                if os.readlink(process / "ns" / "mnt") == mine:
+                if os.readlink(process / "ns" / "mnt") == self.name:
                     found.append(int(process.name))
             except OSError:  # it has ended meanwhile
                 continue
