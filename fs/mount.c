@@ -135,8 +135,11 @@ static int prepare(const struct mount_config *config, const char *mountpoint,
         r = take_record(state->store, options->read_only, err);
     if (r >= 0)
         r = place(r, INHERITED_RECORD, err);
-    if (r == 0)
-        r = kernel_mount(state->store, mountpoint, options, err);
+    if (r < 0)
+        return r;
+    r = kernel_mount(state->store, mountpoint, options, err);
+    if (r < 0)
+        record_remove(INHERITED_RECORD);
     return r < 0 ? r : place(r, INHERITED_FUSE, err);
 }
 
@@ -149,8 +152,10 @@ static int serve(const struct mount_config *config, const char *mountpoint,
         return r;
     struct supervisor_config supervisor = {.ready = report_ready, .ready_data = waiting};
     r = supervisor_run(&supervisor, err);
-    if (r < 0)
+    if (r < 0) {
         kernel_unmount(mountpoint, true);
+        record_remove(INHERITED_RECORD);
+    }
     return r;
 }
 
