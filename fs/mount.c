@@ -102,11 +102,11 @@ static int place(int fd, int where, struct error *err)
 /* True if the store's read-write mount is in no directory any more. */
 static bool is_ending(const char *store)
 {
-    cleanup_free struct record *records = NULL;
+    struct record record;
     cleanup_free char *source = NULL;
     bool read_only;
-    return record_list(store, &records, NULL) > 0 && !records[0].read_only &&
-           find_store(records[0].mountpoint, &source, &read_only) == -ENOENT;
+    return record_read(store, &record, NULL) > 0 &&
+           find_store(record.mountpoint, &source, &read_only) == -ENOENT;
 }
 
 /* A mount that has just been unmounted may still be putting its store away. */
@@ -119,6 +119,22 @@ static int take_record(const char *store, bool read_only, struct error *err)
             return r;
         nanosleep(&pause_between, NULL);
     }
+}
+
+/* What the mount before this left, however it ended; and whether there is what it is to make guests
+ * of. */
+static int prepare_store(const char *path, const struct mount_options *options, struct error *err)
+{
+    cleanup(store_closep) struct store *store = NULL;
+    struct store_firmware firmware;
+    /* What is only read has left nothing, and a mount that is there may live by what this would
+     * take. */
+    if (options->read_only)
+        return 0;
+    int r = store_open(path, 0, &store, err);
+    if (r == 0 && *options->firmware)
+        r = store_firmware_get(store, options->firmware, &firmware, err);
+    return r < 0 ? r : store_forget_mount(store, err);
 }
 
 static int prepare(const struct mount_config *config, const char *mountpoint,
@@ -137,7 +153,9 @@ static int prepare(const struct mount_config *config, const char *mountpoint,
         r = place(r, INHERITED_RECORD, err);
     if (r < 0)
         return r;
-    r = kernel_mount(state->store, mountpoint, options, err);
+    r = prepare_store(state->store, options, err);
+    if (r == 0)
+        r = kernel_mount(state->store, mountpoint, options, err);
     if (r < 0)
         record_remove(INHERITED_RECORD);
     return r < 0 ? r : place(r, INHERITED_FUSE, err);

@@ -4,6 +4,7 @@
 
 #include "fs/batch.h"
 #include "fs/ops.h"
+#include "fs/process.h"
 
 static void reply_attr(fuse_req_t req, uint64_t number)
 {
@@ -44,17 +45,6 @@ static unsigned attr_to_set(const struct stat *st, int to_set, struct store_attr
            (to_set & FUSE_SET_ATTR_MTIME ? STORE_ATTR_MTIME : 0);
 }
 
-static int truncate_flash(struct view *view, int64_t flash, off_t size, struct error *err)
-{
-    struct store_flash found;
-    int r = store_flash_get(view->store, flash, &found, err);
-    if (r < 0)
-        return r;
-    if (size == 0)
-        return store_flash_erase(view->store, flash, ops_now(), err);
-    return (uint64_t)size == found.size ? 0 : -EINVAL;
-}
-
 /* A guest's directory follows its flash, in both directions: a stateless guest has no other file
  * that could be given to its tenant. */
 static int set_guest(struct view *view, int64_t id, const struct stat *st, int to_set,
@@ -72,21 +62,20 @@ static int set_guest(struct view *view, int64_t id, const struct stat *st, int t
     return store_flash_set_attr(view->store, guest.flash.id, mask, &attr, err);
 }
 
-/* Truncation is rare and changes blocks, so it is a transaction of its own; the rest is the
- * kernel's steady flow of times. */
 static void set_flash(fuse_req_t req, fuse_ino_t ino, int64_t flash, const struct stat *st,
-                      int to_set)
+                      int to_set, bool is_open)
 {
-    struct error err = {0};
-    struct store_attr attr;
-    int r = 0;
-    if (to_set & FUSE_SET_ATTR_SIZE)
-        r = truncate_flash(ops_view(req), flash, st->st_size, &err);
-    unsigned mask = attr_to_set(st, to_set, &attr);
-    if (r < 0)
-        ops_fail(req, r, &err);
-    else
-        batch_attr(req, ino, flash, mask, &attr);
+    struct store_change change = {.kind = STORE_CHANGE_ATTR,
+                                  .flash = flash,
+                                  .now = ops_now(),
+                                  .size = (uint64_t)st->st_size,
+                                  .is_open = is_open};
+    change.mask = attr_to_set(st, to_set, &change.attr);
+    if (to_set & FUSE_SET_ATTR_SIZE) {
+        change.mask |= STORE_ATTR_SIZE;
+        process_describe(fuse_req_ctx(req)->pid, &change.lease.opener);
+    }
+    batch_attr(req, ino, &change);
 }
 
 void ops_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
@@ -98,7 +87,7 @@ void ops_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
     if (inode_parse(ino, &inode)) {
         switch (inode.kind) {
         case INODE_FLASH:
-            set_flash(req, ino, inode.id, attr, to_set);
+            set_flash(req, ino, inode.id, attr, to_set, fi != NULL);
             return;
         case INODE_GUEST:
             r = set_guest(ops_view(req), inode.id, attr, to_set, &err);

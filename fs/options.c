@@ -3,10 +3,12 @@
 #include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/owner.h"
 #include "fs/mount.h"
 
 const char mount_options_help[] =
@@ -15,6 +17,9 @@ const char mount_options_help[] =
     "  allow_other     other users reach the mount, as file modes allow (the default for root)\n"
     "  noallow_other   nobody but the user who mounts reaches it; also as private, which in fstab\n"
     "                  mount(8) takes for another thing\n"
+    "  firmware=NAME   the firmware of guests that 'mkdir' makes in the mount; without it mkdir\n"
+    "                  makes none\n"
+    "  owner=USER[:GROUP]  whose these guests are, by name or number (default: who makes them)\n"
     "  pull=SECONDS    how often what guests wrote is brought into the store (default 1)\n"
     "  full-wait=SECONDS  how long a write waits when the store's disk is full, before it fails\n"
     "                  with EIO (default 30)\n"
@@ -25,10 +30,25 @@ const char mount_options_help[] =
     "What stands in fstab for mount(8) and systemd is ignored: defaults, noauto, user, nofail,\n"
     "_netdev, x-…, and the like.\n";
 
+static int parse_firmware(const char *name, struct mount_options *options, struct error *err)
+{
+    int r = store_check_name("firmware", name, err);
+    if (r == 0)
+        snprintf(options->firmware, sizeof options->firmware, "%s", name);
+    return r;
+}
+
+static int parse_owner(const char *text, struct mount_options *options, struct error *err)
+{
+    options->has_owner = true;
+    return owner_parse(text, &options->uid, &options->gid, err);
+}
+
 enum kind {
     FLAG_SET,
     FLAG_CLEAR,
     SECONDS,
+    WORD,      /* always with a value */
     PASSED_ON, /* to the kernel */
     IGNORED,   /* with a value or without */
 };
@@ -38,12 +58,15 @@ static const struct known {
     enum kind kind;
     size_t offset;
     double least, most;
+    int (*parse)(const char *value, struct mount_options *options, struct error *err);
 } known[] = {
     {"ro", FLAG_SET, offsetof(struct mount_options, read_only)},
     {"rw", FLAG_CLEAR, offsetof(struct mount_options, read_only)},
     {"allow_other", FLAG_SET, offsetof(struct mount_options, allow_other)},
     {"private", FLAG_CLEAR, offsetof(struct mount_options, allow_other)},
     {"noallow_other", FLAG_CLEAR, offsetof(struct mount_options, allow_other)},
+    {"firmware", WORD, .parse = parse_firmware},
+    {"owner", WORD, .parse = parse_owner},
     {"pull", SECONDS, offsetof(struct mount_options, pull_s), 0.05, 3600},
     {"full-wait", SECONDS, offsetof(struct mount_options, full_wait_s), 0, 3600},
     {"hang", SECONDS, offsetof(struct mount_options, hang_s), 1, 3600},
@@ -119,10 +142,13 @@ static int pass_on(const char *name, struct mount_options *options, struct error
     return (size_t)n < room ? 0 : error_set(err, -EINVAL, "the options are too long");
 }
 
+/* "owner" without a value is another option than with one: a word of fstab. */
 static const struct known *find(const char *option, size_t length)
 {
+    bool has_value = option[length];
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-        if (strlen(known[i].name) == length && strncmp(known[i].name, option, length) == 0)
+        if (strlen(known[i].name) == length && strncmp(known[i].name, option, length) == 0 &&
+            (known[i].kind != WORD || has_value))
             return &known[i];
     return NULL;
 }
@@ -148,6 +174,8 @@ static int parse_one(const char *option, struct mount_options *options, struct e
         return error_set(err, -EINVAL, "'%s' is no mount option", option);
     if (found->kind == IGNORED)
         return 0;
+    if (found->kind == WORD)
+        return found->parse(equals + 1, options, err);
     if (found->kind == SECONDS)
         return parse_seconds(found, equals ? equals + 1 : "", options, err);
     if (equals)

@@ -137,7 +137,7 @@ int record_acquire(const char *store, bool read_only, struct error *err)
 /* ---- Reading them ---- */
 
 /* 1 and the record of a mount that lives; else 0. */
-static int read_record(const char *path, struct record *ret, struct error *err)
+static int read_file(const char *path, struct record *ret, struct error *err)
 {
     cleanup_fd int fd = open_record(path, O_RDONLY);
     if (fd == -ENOENT)
@@ -151,6 +151,16 @@ static int read_record(const char *path, struct record *ret, struct error *err)
         return 0;
     parse(fd, ret);
     return ret->supervisor != 0;
+}
+
+int record_read(const char *store, struct record *ret, struct error *err)
+{
+    /* It is beside the store itself, by whichever name that is called. */
+    cleanup_free char *resolved = realpath(store, NULL);
+    cleanup_free char *path = resolved ? record_path(resolved, NUMBER_READ_WRITE) : NULL;
+    if (!path)
+        return error_set(err, -errno, "%s: %m", store);
+    return read_file(path, ret, err);
 }
 
 /* The number in a name that is a record's, or -1. */
@@ -211,7 +221,6 @@ static ssize_t find_numbers(const char *store, unsigned **ret, struct error *err
 
 ssize_t record_list(const char *store, struct record **ret, struct error *err)
 {
-    /* They are beside the store itself, by whichever name it is called. */
     cleanup_free char *resolved = realpath(store, NULL);
     cleanup_free unsigned *numbers = NULL;
     if (!resolved)
@@ -225,8 +234,8 @@ ssize_t record_list(const char *store, struct record **ret, struct error *err)
     size_t count = 0;
     for (ssize_t i = 0; i < found; i++) {
         cleanup_free char *path = record_path(resolved, numbers[i]);
-        int r = path ? read_record(path, &records[count], err)
-                     : error_set(err, -ENOMEM, "out of memory");
+        int r =
+            path ? read_file(path, &records[count], err) : error_set(err, -ENOMEM, "out of memory");
         if (r < 0)
             return r;
         records[count].read_only = numbers[i] != NUMBER_READ_WRITE;

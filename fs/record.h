@@ -33,6 +33,9 @@ void record_write(int fd, const struct record *record);
 /* Takes the file away; the lock goes with the last descriptor. */
 void record_remove(int fd);
 
+/* 1 and the record of the read-write mount that lives, 0 if there is none. */
+int record_read(const char *store, struct record *ret, struct error *err);
+
 /* The records of the mounts that live, the read-write one first, in an array that the caller frees.
  * Returns their number. */
 ssize_t record_list(const char *store, struct record **ret, struct error *err);

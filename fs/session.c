@@ -47,7 +47,7 @@ static ssize_t write_answer(int fd, struct iovec *iov, int count, void *userdata
     bool done = count > 1 && header->error == 0;
     if (done && loop_opcode() == FUSE_INIT)
         amend_init(iov[1].iov_base, context->read_only);
-    if (done && loop_opcode() == FUSE_OPEN)
+    if (done && loop_opcode() == FUSE_OPEN && iov[1].iov_len == sizeof(struct fuse_open_out))
         amend_open(iov[1].iov_base, context->read_only);
     return writev(fd, iov, count);
 }

@@ -74,6 +74,19 @@ def test_fwfs_mount_takes_the_same(machine: Namespace) -> None:
     assert "noatime" in options and not {"nosuid", "nodev", "noexec", "sync"} & options
 
 
+def test_what_is_called_as_something_of_fstab(machine: Namespace) -> None:
+    """`owner` alone is a word of fstab, `owner=` says whose new guests are."""
+    image = machine.home / "image.fd"
+    image.write_bytes(bytes(65536))
+    machine(FWFS, "--store", STORE, "firmware", "add", "ovmf", "--mode", "combined",
+            "--executable", HOME / "image.fd")
+    machine.replace("/etc/fstab",
+                    f"{STORE} {FW} fuse.fwfs owner,group,firmware=ovmf,owner=1234:5678 0 0\n")
+    machine("mount", FW)
+    machine("mkdir", FW / "web01")
+    assert machine("stat", "-c", "%u:%g", FW / "web01").stdout == "1234:5678\n"
+
+
 def test_a_line_in_fstab(machine: Namespace) -> None:
     notes = NOTES.replace(",noauto", "")
     machine.replace("/etc/fstab", f"{STORE} {FW} fuse.fwfs {notes},noexec,pull=2 0 0\n")
