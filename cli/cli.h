@@ -42,6 +42,7 @@ struct command {
 extern const struct command firmware_commands[];
 extern const struct command guest_commands[];
 extern const struct command mount_commands[];
+extern const struct command snapshot_commands[];
 extern const struct command store_commands[];
 
 /* ---- Options and operands (options.c) ---- */
