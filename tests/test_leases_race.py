@@ -21,6 +21,7 @@ HOLD_SECONDS = 2
 # An open waits for a late RELEASE, and not for much longer: the machine may be busy.
 LEAST_SECONDS, MOST_SECONDS = 0.9, 1.9
 EVERY_BYTE = 16
+REMOVALS = 50
 
 Serve = Callable[..., Server]
 
@@ -147,3 +148,55 @@ def test_one_of_two_wins(server: Server, _: int) -> None:
     # It is free as soon as the winner has closed it.
     for flash in flashes:
         os.close(os.open(flash, os.O_RDWR))
+
+
+def test_what_was_just_closed_is_free(server: Server) -> None:
+    """Its RELEASE is on its way only: names may be removed and replaced meanwhile, as on a disk."""
+    guest = server.mountpoint / "vm0"
+    staging, flash = guest / "vars.new", guest / "vars"
+
+    def write_to(path: Path) -> None:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        os.pwrite(descriptor, b"x", OVMF_VARS.stat().st_size - 1)
+        os.close(descriptor)
+
+    steps: dict[str, Callable[[], None]] = {
+        "unlink a staging file": lambda: (write_to(staging), staging.unlink()),
+        "unlink vars": lambda: (write_to(flash), flash.unlink()),
+        "rename over vars": lambda: (write_to(staging), write_to(flash), staging.rename(flash)),
+        "truncate in another process": lambda: (write_to(flash), truncate_elsewhere(flash)),
+    }
+    refused = dict.fromkeys(steps, 0)
+    for _ in range(REMOVALS):
+        for what, step in steps.items():
+            try:
+                step()
+            except OSError as error:
+                assert error.errno in (errno.EBUSY, errno.ETXTBSY), error
+                refused[what] += 1
+    assert refused == dict.fromkeys(steps, 0)
+
+
+def truncate_elsewhere(flash: Path) -> None:
+    outcome = ended_with(fork(lambda: os.truncate(flash, 0)))
+    if outcome != "0":
+        raise OSError(getattr(errno, outcome), outcome)
+
+
+def test_a_guest_just_closed_is_removed(fwfs: Fwfs, server: Server) -> None:
+    """By rmdir, as by the command line."""
+    names = [f"gone{number}" for number in range(REMOVALS)]
+    fwfs("guest", "add", "--firmware", "fs", *names)
+    refused = []
+    for number, name in enumerate(names):
+        os.close(os.open(server.mountpoint / name / "vars", os.O_RDWR))
+        if number % 4 == 0:
+            done = fwfs("guest", "rm", name, check=False)
+            if done.returncode != 0:
+                refused.append(done.stderr)
+            continue
+        try:
+            (server.mountpoint / name).rmdir()
+        except OSError as error:
+            refused.append(f"rmdir {name}: {errno.errorcode[error.errno or 0]}")
+    assert not refused
