@@ -152,6 +152,8 @@ int lease_take(struct db *db, int64_t flash, const struct store_lease *lease, bo
                struct error *err);
 int lease_drop(struct db *db, int64_t flash, const struct store_lease *lease, bool *held,
                struct error *err);
+/* -ETXTBSY if a process other than this one (0: any) has the flash open for writing. */
+int lease_refuse_other(struct db *db, int64_t flash, int64_t pid, struct error *err);
 /* -ETXTBSY if the flash is open for writing. */
 int lease_refuse_held(struct db *db, int64_t flash, struct error *err);
 

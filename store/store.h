@@ -180,6 +180,7 @@ enum {
     STORE_ATTR_ATIME = 1 << 3,
     STORE_ATTR_MTIME = 1 << 4,
     STORE_ATTR_CTIME = 1 << 5,
+    STORE_ATTR_SIZE = 1 << 6, /* in a store_change alone */
 };
 
 struct store_flash {
@@ -317,7 +318,9 @@ int store_lease_break(struct store *store, int64_t flash, struct error *err);
 struct store_change {
     enum store_change_kind {
         STORE_CHANGE_WRITE,      /* offset, bytes, length, now: as store_flash_write() */
-        STORE_CHANGE_ATTR,       /* mask, attr: as store_flash_set_attr() */
+        STORE_CHANGE_ATTR,       /* mask, attr: as store_flash_set_attr(); with STORE_ATTR_SIZE also
+                                  * size, now: as store_flash_truncate(), and unless is_open is set
+                                  * as one that opens it (lease.opener) for that moment */
         STORE_CHANGE_LEASE_TAKE, /* lease; -ETXTBSY: another process holds the flash */
         STORE_CHANGE_LEASE_DROP, /* lease: handle and version */
     } kind;
@@ -328,6 +331,8 @@ struct store_change {
     int64_t now;
     unsigned mask;
     struct store_attr attr;
+    uint64_t size;
+    bool is_open;
     struct store_lease {
         int64_t handle;   /* one for each time that it is opened */
         uint16_t version; /* of the flash that was opened */
