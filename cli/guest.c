@@ -1,4 +1,4 @@
-/* fwfs guest add, list, show, rm, rename, qemu. */
+/* fwfs guest add, list, show, rm, rename, qemu, libvirt. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,6 +10,7 @@
 #include "cli/names.h"
 #include "cli/output.h"
 #include "guest/describe.h"
+#include "guest/libvirt.h"
 #include "guest/qemu.h"
 
 /* Only its owner may read a guest's variables: they hold what its disks are unlocked with. */
@@ -169,7 +170,7 @@ static int run_list(struct cli *cli, int argc, char **argv, struct error *err)
     return r < 0 ? r : table_print(&listing.table, err);
 }
 
-/* ---- show and qemu ---- */
+/* ---- show ---- */
 
 /* Opens the store and finds the guest that the one operand names. */
 static int find_guest(struct cli *cli, int argc, char **argv, struct store **store,
@@ -206,6 +207,27 @@ static int run_show(struct cli *cli, int argc, char **argv, struct error *err)
     if (object)
         r = describe_guest(store, &guest, object, err);
     return r < 0 ? r : output_object(steal_ptr(object), err);
+}
+
+/* ---- qemu and libvirt ---- */
+
+/* As find_guest(), and the mount point's absolute path, which the caller frees. */
+static int find_mounted_guest(struct cli *cli, int argc, char **argv, const char *mountpoint,
+                              struct store **store, struct store_guest *guest, char **absolute,
+                              struct error *err)
+{
+    if (!mountpoint)
+        return cli_usage(cli, err, "--mountpoint DIR is missing");
+    int r = find_guest(cli, argc, argv, store, guest, err);
+    if (r < 0)
+        return r;
+    *absolute = realpath(mountpoint, NULL);
+    if (!*absolute)
+        return error_set(err, -errno,
+                         "mount point %s: %s; name the directory that 'fwfs mount' "
+                         "was given",
+                         mountpoint, strerror(errno));
+    return 0;
 }
 
 /* An option and its value a line. */
@@ -256,23 +278,60 @@ static int run_qemu(struct cli *cli, int argc, char **argv, struct error *err)
 
     cleanup(store_closep) struct store *store = NULL;
     cleanup(qemu_arguments_clear) struct qemu_arguments arguments = {0};
+    cleanup_free char *absolute = NULL;
     struct store_guest guest;
-    if (!mountpoint)
-        return cli_usage(cli, err, "--mountpoint DIR is missing");
-    int r = find_guest(cli, argc, argv, &store, &guest, err);
+    int r = find_mounted_guest(cli, argc, argv, mountpoint, &store, &guest, &absolute, err);
     if (r < 0)
         return r;
-    cleanup_free char *absolute = realpath(mountpoint, NULL);
-    if (!absolute)
-        return error_set(err, -errno,
-                         "mount point %s: %s; name the directory that 'fwfs mount' "
-                         "was given",
-                         mountpoint, strerror(errno));
     r = qemu_guest_arguments(store, &guest, absolute, &arguments, err);
     if (r < 0)
         return r;
     return cli->json ? print_arguments_json(&guest, &arguments, err)
                      : print_arguments(&arguments, err);
+}
+
+static int print_domain_json(const struct store_guest *guest, const char *domain, struct error *err)
+{
+    cleanup_json struct json_object *object = describe_new();
+    if (!object || json_add(object, "guest", json_object_new_string(guest->name)) < 0 ||
+        json_add(object, "domain", json_object_new_string(domain)) < 0)
+        return error_set(err, -ENOMEM, "no memory for the output");
+    return output_json(steal_ptr(object), err);
+}
+
+static int run_libvirt(struct cli *cli, int argc, char **argv, struct error *err)
+{
+    enum { MOUNTPOINT = 1 << 8, VIRT_TYPE };
+    static const struct option options[] = {
+        {"mountpoint", required_argument, NULL, MOUNTPOINT},
+        {"virt-type", required_argument, NULL, VIRT_TYPE},
+        CLI_GLOBAL_OPTIONS,
+    };
+    const char *mountpoint = NULL;
+    enum virt_type type = VIRT_TYPE_KVM;
+    int option;
+    while ((option = cli_option(cli, argc, argv, options, err)) != 0) {
+        if (option < 0)
+            return option;
+        if (option == MOUNTPOINT)
+            mountpoint = optarg;
+        else if (virt_type_parse(optarg, &type) < 0)
+            return cli_usage(cli, err, "'%s' is no virt-type: it is kvm or qemu", optarg);
+    }
+
+    cleanup(store_closep) struct store *store = NULL;
+    cleanup_free char *absolute = NULL;
+    cleanup_free char *domain = NULL;
+    struct store_guest guest;
+    int r = find_mounted_guest(cli, argc, argv, mountpoint, &store, &guest, &absolute, err);
+    if (r == 0)
+        r = libvirt_guest_domain(store, &guest, absolute, type, &domain, err);
+    if (r < 0)
+        return r;
+    if (cli->json)
+        return print_domain_json(&guest, domain, err);
+    output_xml(domain);
+    return 0;
 }
 
 /* ---- Help ---- */
@@ -343,6 +402,24 @@ static const char qemu_help[] =
     "  eval \"qemu-system-x86_64 $(fwfs guest qemu 'web 01' --mountpoint /fw | tr '\\n' ' ') -m "
     "512\"\n";
 
+static const char libvirt_help[] =
+    "Prints a whole libvirt domain for this guest, as XML: the machine, its firmware and its\n"
+    "variables from the guest's directory in the mount, a processor, 1 GiB of memory and a serial\n"
+    "console. 'virsh define' takes it as it is; disks and networks are yours to add. Exit code 3:\n"
+    "no such guest, or mount point.\n"
+    "\n"
+    "QEMU must be able to reach the mount point, and to write to the guest's files: libvirt sees\n"
+    "to 'vars', but in mode combined 'code' must have QEMU's owner, as from --owner of 'fwfs "
+    "guest\n"
+    "add'. Where AppArmor confines libvirt, mount below /srv, /mnt or /var/lib/libvirt/images.\n"
+    "\n"
+    "Options:\n"
+    "  --mountpoint DIR   where the store is mounted\n"
+    "  --virt-type TYPE   kvm (if not given) or qemu, which emulates the processor\n"
+    "\n"
+    "Example:\n"
+    "  fwfs guest libvirt web01 --mountpoint /srv/fw > web01.xml && virsh define web01.xml\n";
+
 const struct command guest_commands[] = {
     {
         .noun = "guest",
@@ -395,6 +472,14 @@ const struct command guest_commands[] = {
         .summary = "print the QEMU arguments that start a guest",
         .help = qemu_help,
         .run = run_qemu,
+    },
+    {
+        .noun = "guest",
+        .verb = "libvirt",
+        .synopsis = "GUEST --mountpoint DIR [--virt-type kvm|qemu]",
+        .summary = "print the libvirt domain that starts a guest",
+        .help = libvirt_help,
+        .run = run_libvirt,
     },
     {0},
 };
