@@ -1,11 +1,13 @@
-/* fwfs guest add, list, show, rm, rename, qemu, libvirt. */
+/* fwfs guest add, list, show, rm, rename, reset, release, qemu, libvirt. */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/json.h"
+#include "base/owner.h"
 #include "cli/cli.h"
 #include "cli/names.h"
 #include "cli/output.h"
@@ -18,6 +20,8 @@
 
 static const char list_advice[] = "'fwfs guest list' shows what there is";
 static const char taken_advice[] = "choose another name, or 'fwfs guest rm' that first";
+
+static const char release_advice[] = "end that, or see 'fwfs guest release'";
 
 static const struct option no_options[] = {CLI_GLOBAL_OPTIONS};
 
@@ -49,8 +53,10 @@ static int run_add(struct cli *cli, int argc, char **argv, struct error *err)
     if (r == 0)
         r = firmware ? cli_check_name(cli, "firmware", firmware, err)
                      : cli_usage(cli, err, "--firmware NAME is missing");
-    if (r == 0 && owner)
-        r = owner_parse(cli, owner, &attr.uid, &attr.gid, err);
+    if (r == 0 && owner) {
+        r = owner_parse(owner, &attr.uid, &attr.gid, err);
+        cli->usage = r == -EINVAL;
+    }
     if (r == 0)
         r = names_from_operands(cli, "guest", argc, argv, &guests, err);
     if (r == 0)
@@ -62,7 +68,11 @@ static int run_add(struct cli *cli, int argc, char **argv, struct error *err)
     return cli_advise(cli, r, -EEXIST, taken_advice);
 }
 
-static int run_rm(struct cli *cli, int argc, char **argv, struct error *err)
+/* All that the operands name, in one transaction. */
+static int run_on_guests(struct cli *cli, int argc, char **argv,
+                         int (*act)(struct store *store, const char *const *names, size_t count,
+                                    struct error *err),
+                         struct error *err)
 {
     cleanup(store_closep) struct store *store = NULL;
     cleanup(names_clear) struct names guests = {0};
@@ -75,8 +85,14 @@ static int run_rm(struct cli *cli, int argc, char **argv, struct error *err)
         r = cli_open_store(cli, 0, &store, err);
     if (r < 0)
         return r;
-    r = store_guest_remove(store, names_values(&guests), guests.count, err);
+    r = act(store, names_values(&guests), guests.count, err);
+    cli_advise(cli, r, -ETXTBSY, release_advice);
     return cli_advise(cli, r, -ENOENT, list_advice);
+}
+
+static int run_rm(struct cli *cli, int argc, char **argv, struct error *err)
+{
+    return run_on_guests(cli, argc, argv, store_guest_remove, err);
 }
 
 static int run_rename(struct cli *cli, int argc, char **argv, struct error *err)
@@ -96,6 +112,61 @@ static int run_rename(struct cli *cli, int argc, char **argv, struct error *err)
     r = store_guest_rename(store, argv[optind], argv[optind + 1], err);
     cli_advise(cli, r, -ENOENT, list_advice);
     return cli_advise(cli, r, -EEXIST, taken_advice);
+}
+
+static int run_reset(struct cli *cli, int argc, char **argv, struct error *err)
+{
+    return run_on_guests(cli, argc, argv, store_guest_reset, err);
+}
+
+/* Opens the store and finds the guest that the one operand names. */
+static int find_guest(struct cli *cli, int argc, char **argv, unsigned flags, struct store **store,
+                      struct store_guest *guest, struct error *err)
+{
+    int r = cli_operands(cli, argc, argv, 1, 1, err);
+    if (r == 0)
+        r = cli_check_name(cli, "guest", argv[optind], err);
+    if (r == 0)
+        r = cli_open_store(cli, flags, store, err);
+    if (r < 0)
+        return r;
+    r = store_guest_by_name(*store, argv[optind], guest, err);
+    return cli_advise(cli, r, -ENOENT, list_advice);
+}
+
+/* A process of this number that is there may well be the one that holds it. */
+static int refuse_living(const struct store_holder *holder, const char *guest, struct error *err)
+{
+    if (holder->opener.pid == 0 || (kill((pid_t)holder->opener.pid, 0) < 0 && errno == ESRCH))
+        return 0;
+    return error_set(err, -EBUSY,
+                     "guest '%s' is open for writing by process %lld (%s), which is there; end it, "
+                     "or take it away with --force",
+                     guest, (long long)holder->opener.pid, holder->opener.command);
+}
+
+static int run_release(struct cli *cli, int argc, char **argv, struct error *err)
+{
+    enum { FORCE = 1 << 8 };
+    static const struct option options[] = {{"force", no_argument, NULL, FORCE},
+                                            CLI_GLOBAL_OPTIONS};
+    bool force = false;
+    int option;
+    while ((option = cli_option(cli, argc, argv, options, err)) != 0) {
+        if (option < 0)
+            return option;
+        force = true;
+    }
+    cleanup(store_closep) struct store *store = NULL;
+    struct store_guest guest;
+    struct store_holder holder;
+    int r = find_guest(cli, argc, argv, 0, &store, &guest, err);
+    if (r == 0)
+        r = store_lease_get(store, guest.flash.id, &holder, err);
+    if (r <= 0)
+        return r;
+    r = force ? 0 : refuse_living(&holder, guest.name, err);
+    return r < 0 ? r : store_lease_break(store, guest.flash.id, err);
 }
 
 /* ---- list ---- */
@@ -172,28 +243,13 @@ static int run_list(struct cli *cli, int argc, char **argv, struct error *err)
 
 /* ---- show ---- */
 
-/* Opens the store and finds the guest that the one operand names. */
-static int find_guest(struct cli *cli, int argc, char **argv, struct store **store,
-                      struct store_guest *guest, struct error *err)
-{
-    int r = cli_operands(cli, argc, argv, 1, 1, err);
-    if (r == 0)
-        r = cli_check_name(cli, "guest", argv[optind], err);
-    if (r == 0)
-        r = cli_open_store(cli, STORE_READ_ONLY, store, err);
-    if (r < 0)
-        return r;
-    r = store_guest_by_name(*store, argv[optind], guest, err);
-    return cli_advise(cli, r, -ENOENT, list_advice);
-}
-
 static int run_show(struct cli *cli, int argc, char **argv, struct error *err)
 {
     cleanup(store_closep) struct store *store = NULL;
     struct store_guest guest;
     int r = cli_option(cli, argc, argv, no_options, err);
     if (r == 0)
-        r = find_guest(cli, argc, argv, &store, &guest, err);
+        r = find_guest(cli, argc, argv, STORE_READ_ONLY, &store, &guest, err);
     if (r < 0)
         return r;
     if (cli->json) {
@@ -218,7 +274,7 @@ static int find_mounted_guest(struct cli *cli, int argc, char **argv, const char
 {
     if (!mountpoint)
         return cli_usage(cli, err, "--mountpoint DIR is missing");
-    int r = find_guest(cli, argc, argv, store, guest, err);
+    int r = find_guest(cli, argc, argv, STORE_READ_ONLY, store, guest, err);
     if (r < 0)
         return r;
     *absolute = realpath(mountpoint, NULL);
@@ -387,6 +443,26 @@ static const char rename_help[] =
     "Example:\n"
     "  fwfs guest rename web01 web-blue\n";
 
+static const char reset_help[] =
+    "Makes the variables of guests (in mode combined: the whole image) what they began as, for\n"
+    "all or none of them. Owner, mode and extended attributes stay. Exit code 3: one of them does\n"
+    "not exist; 4: one is in use.\n"
+    "\n"
+    "Example:\n"
+    "  fwfs guest reset web01\n";
+
+static const char release_help[] =
+    "Takes a guest away from the process that has it open for writing, so that another can have\n"
+    "it. That is for a holder that is gone but was not seen to go; while a process of its number\n"
+    "is there, this is refused (exit code 4). 'fwfs guest show' tells who holds a guest. A guest\n"
+    "that nobody holds is left as it is. Exit code 3: no such guest.\n"
+    "\n"
+    "Options:\n"
+    "  --force  also from a process that is there; it can then still write\n"
+    "\n"
+    "Example:\n"
+    "  fwfs guest release web01\n";
+
 static const char qemu_help[] =
     "Prints the arguments that start this guest in QEMU from its directory in the mount, quoted\n"
     "for a shell, an option and its value a line: the machine with its flash devices, read-only\n"
@@ -464,6 +540,22 @@ const struct command guest_commands[] = {
         .summary = "give a guest another name",
         .help = rename_help,
         .run = run_rename,
+    },
+    {
+        .noun = "guest",
+        .verb = "reset",
+        .synopsis = "GUEST…",
+        .summary = "make the variables of guests what they began as",
+        .help = reset_help,
+        .run = run_reset,
+    },
+    {
+        .noun = "guest",
+        .verb = "release",
+        .synopsis = "[--force] GUEST",
+        .summary = "take a guest away from who has it open",
+        .help = release_help,
+        .run = run_release,
     },
     {
         .noun = "guest",

@@ -108,6 +108,7 @@ static enum exit_code exit_code_for(const struct cli *cli, int code)
     case -ENOENT:
         return EXIT_MISSING;
     case -EBUSY:
+    case -ETXTBSY:
         return EXIT_IN_USE;
     case -EUCLEAN:
         return EXIT_DAMAGE;

@@ -25,10 +25,6 @@ static inline const char *const *names_values(const struct names *names)
 int names_from_operands(struct cli *cli, const char *noun, int argc, char **argv, struct names *ret,
                         struct error *err);
 
-/* USER[:GROUP], each by name or number; a USER alone stands for that user's login group too.
- * -ENOENT where there is no such user or group. */
-int owner_parse(struct cli *cli, const char *text, uint32_t *uid, uint32_t *gid, struct error *err);
-
 #define OWNER_TEXT_SIZE 80
 
 /* "USER:GROUP", numbers where they have no names (or very long ones). Returns `buffer`. */

@@ -52,6 +52,17 @@ int cli_store_path(struct cli *cli, char **ret, struct error *err)
     return 0;
 }
 
+/* A mount that was killed left what lived with it: leases that would still hold guests. Where the
+ * store cannot be written it stays, and so does who would be hindered. */
+static void forget_dead_mount(const char *path, struct store *store)
+{
+    struct record record;
+    cleanup(store_closep) struct store *writable = NULL;
+    if (record_read(path, &record, NULL) == 0 && store_forget_mount(store, NULL) == -EROFS &&
+        store_open(path, 0, &writable, NULL) == 0)
+        store_forget_mount(writable, NULL);
+}
+
 int cli_open_store(struct cli *cli, unsigned flags, struct store **ret, struct error *err)
 {
     cleanup_free char *path = NULL;
@@ -59,6 +70,8 @@ int cli_open_store(struct cli *cli, unsigned flags, struct store **ret, struct e
     if (r < 0)
         return r;
     r = store_open(path, flags, ret, err);
+    if (r == 0)
+        forget_dead_mount(path, *ret);
     cli_advise(cli, r, -EINVAL, "name a store with --store, or make one with 'fwfs init'");
     return cli_advise(cli, r, -ENOENT, "make it with 'fwfs init', or name another with --store");
 }

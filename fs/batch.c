@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fs/leases.h"
+#include "fs/loop.h"
+#include "fs/process.h"
 #include "fs/syncer.h"
 #include "fs/waiting.h"
 #include "fs/writers.h"
@@ -77,6 +80,30 @@ void batch_sync(fuse_req_t req, uint64_t inode)
     add(req, inode, BATCH_ANSWER_SYNC);
 }
 
+/* The handle is the kernel's number of the request that opened it: so an open that is sent again
+ * takes the same lease, and its release is never missed or counted twice. */
+void batch_open(fuse_req_t req, const struct inode *inode, uint64_t number,
+                enum batch_answer answer)
+{
+    struct store_change change = {
+        .kind = STORE_CHANGE_LEASE_TAKE,
+        .flash = inode->id,
+        .lease = {.handle = (int64_t)loop_unique(),
+                  .version = (uint16_t)inode->version,
+                  .mountpoint = ops_view(req)->mountpoint},
+    };
+    process_describe(fuse_req_ctx(req)->pid, &change.lease.opener);
+    add(req, number, answer)->change = change;
+}
+
+void batch_release(fuse_req_t req, const struct inode *inode, uint64_t number, uint64_t handle)
+{
+    add(req, number, BATCH_ANSWER_RELEASE)->change = (struct store_change){
+        .kind = STORE_CHANGE_LEASE_DROP,
+        .flash = inode->id,
+        .lease = {.handle = (int64_t)handle, .version = (uint16_t)inode->version}};
+}
+
 /* ---- Committing ---- */
 
 /* A disk that has no room, or fails, may have changed its mind in a while. */
@@ -92,19 +119,74 @@ static void reply_attr(const struct batch_entry *entry)
     fuse_reply_attr(entry->req, &st, OPS_TIMEOUT_S);
 }
 
+static void drop_lease(struct ops_context *context, const struct batch_entry *entry)
+{
+    struct store_change drop = entry->change;
+    drop.kind = STORE_CHANGE_LEASE_DROP;
+    if (store_apply(context->view.store, &drop, 1, NULL) == 0)
+        writers_set(context->writers, entry->inode, drop.held);
+}
+
+static int reply_created(struct ops_context *context, const struct batch_entry *entry,
+                         const struct fuse_file_info *fi)
+{
+    struct error err = {0};
+    struct stat st;
+    int r = view_stat(&context->view, entry->inode, &st, &err);
+    if (r < 0) {
+        drop_lease(context, entry);
+        ops_fail(entry->req, r, &err);
+        return 0;
+    }
+    struct fuse_entry_param param = ops_entry(&st);
+    return fuse_reply_create(entry->req, &param, fi);
+}
+
+static void reply_opened(struct ops_context *context, const struct batch_entry *entry)
+{
+    struct fuse_file_info fi = {.fh = (uint64_t)entry->change.lease.handle};
+    writers_set(context->writers, entry->inode, entry->change.held);
+    int r = entry->answer == BATCH_ANSWER_CREATE ? reply_created(context, entry, &fi)
+                                                 : fuse_reply_open(entry->req, &fi);
+    /* The opener was interrupted, and the kernel will send no RELEASE. */
+    if (r == -ENOENT)
+        drop_lease(context, entry);
+}
+
+static void reply_released(struct ops_context *context, const struct batch_entry *entry)
+{
+    writers_set(context->writers, entry->inode, entry->change.held);
+    leases_dropped(context->leases);
+    fuse_reply_err(entry->req, 0);
+}
+
 static void answer(struct ops_context *context, const struct batch_entry *entry, int r,
                    const struct error *err)
 {
     if (r == -EFBIG)
         writers_overgrew(context->writers, entry->inode);
-    if (r < 0)
+    if (r < 0) {
         ops_fail(entry->req, r, err);
-    else if (entry->answer == BATCH_ANSWER_WRITE)
+        return;
+    }
+    switch (entry->answer) {
+    case BATCH_ANSWER_WRITE:
         fuse_reply_write(entry->req, entry->change.length);
-    else if (entry->answer == BATCH_ANSWER_ATTR)
+        return;
+    case BATCH_ANSWER_ATTR:
         reply_attr(entry);
-    else
+        return;
+    case BATCH_ANSWER_SYNC:
         fuse_reply_err(entry->req, 0);
+        return;
+    case BATCH_ANSWER_OPEN:
+    case BATCH_ANSWER_CREATE:
+        reply_opened(context, entry);
+        return;
+    case BATCH_ANSWER_RELEASE:
+        reply_released(context, entry);
+        return;
+    }
 }
 
 /* Applies the entries that change something; each then has its result. */
@@ -147,6 +229,8 @@ size_t batch_commit_entries(struct ops_context *context, struct batch_entry *ent
             entries[left++] = entries[i];
         else if (sync)
             syncer_add(context->syncer, &entries[i]);
+        else if (r == -ETXTBSY)
+            leases_wait(context->leases, &entries[i]);
         else
             answer(context, &entries[i], r, &err);
     }

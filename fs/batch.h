@@ -21,8 +21,12 @@ struct batch_entry {
         BATCH_ANSWER_WRITE, /* the number of bytes written */
         BATCH_ANSWER_ATTR,  /* the inode's attributes */
         BATCH_ANSWER_SYNC,  /* after all before it is durable */
+        BATCH_ANSWER_OPEN,  /* the file handle */
+        BATCH_ANSWER_CREATE,
+        BATCH_ANSWER_RELEASE,
     } answer;
     uint64_t inode;
+    int64_t deadline_ms;        /* of an open that waits for a lease; 0: it has not waited yet */
     struct store_change change; /* its bytes are the batch's */
 };
 
@@ -43,6 +47,11 @@ void batch_write(fuse_req_t req, uint64_t inode, int64_t flash, uint64_t offset,
 void batch_attr(fuse_req_t req, uint64_t inode, int64_t flash, unsigned mask,
                 const struct store_attr *attr);
 void batch_sync(fuse_req_t req, uint64_t inode);
+
+/* Opens a flash for writing; answered as `answer` says, when the lease is had. */
+void batch_open(fuse_req_t req, const struct inode *inode, uint64_t number,
+                enum batch_answer answer);
+void batch_release(fuse_req_t req, const struct inode *inode, uint64_t number, uint64_t handle);
 
 /* Commits and answers what the calling thread has gathered. */
 void batch_commit(struct ops_context *context);

@@ -32,12 +32,18 @@ struct loop_thread {
 
 static __thread struct {
     bool resent;
+    uint64_t unique;
     uint32_t opcode;
 } current;
 
 bool loop_is_resent(void)
 {
     return current.resent;
+}
+
+uint64_t loop_unique(void)
+{
+    return current.unique;
 }
 
 uint32_t loop_opcode(void)
@@ -90,6 +96,7 @@ static void process(struct loop_thread *thread)
     struct loop *loop = thread->loop;
     const struct fuse_in_header *header = thread->buffer.mem;
     current.resent = header->unique & UNIQUE_RESEND;
+    current.unique = header->unique & ~UNIQUE_RESEND;
     current.opcode = header->opcode;
     bool init = current.opcode == FUSE_INIT;
     if (init)

@@ -47,6 +47,9 @@ int loop_run(struct loop *loop, unsigned threads, struct error *err);
  * took it, and may have done it, but did not answer. */
 bool loop_is_resent(void);
 
+/* The kernel's number of the calling thread's request: the same when it is sent again. */
+uint64_t loop_unique(void);
+
 /* The kernel's opcode of the calling thread's request. */
 uint32_t loop_opcode(void);
 

@@ -72,6 +72,18 @@ static int place(int fd, int where, struct error *err)
     return dup2(from, where) < 0 ? error_set(err, -errno, "dup2: %m") : 0;
 }
 
+/* What the mount before this left, however it ended; and whether there is what it is to make guests
+ * of. */
+static int prepare_store(const char *path, const struct mount_options *options, struct error *err)
+{
+    cleanup(store_closep) struct store *store = NULL;
+    struct store_firmware firmware;
+    int r = store_open(path, 0, &store, err);
+    if (r == 0 && *options->firmware)
+        r = store_firmware_get(store, options->firmware, &firmware, err);
+    return r < 0 ? r : store_forget_mount(store, err);
+}
+
 static int prepare(const struct mount_config *config, const char *mountpoint,
                    const struct mount_options *options, struct error *err)
 {
@@ -86,6 +98,8 @@ static int prepare(const struct mount_config *config, const char *mountpoint,
         r = record_acquire(state->store, err);
     if (r >= 0)
         r = place(r, INHERITED_RECORD, err);
+    if (r == 0)
+        r = prepare_store(state->store, options, err);
     if (r == 0)
         r = kernel_mount(state->store, mountpoint, options, err);
     return r < 0 ? r : place(r, INHERITED_FUSE, err);

@@ -32,15 +32,30 @@ void ops_fail(fuse_req_t req, int r, const struct error *err)
     case -EPERM:
     case -EISDIR:
     case -EEXIST:
+    case -EXDEV:
+    case -EDQUOT:
+    case -ESTALE:
+    case -ENXIO:
     case -ENODATA:
     case -ERANGE:
     case -EOPNOTSUPP:
         fuse_reply_err(req, -r);
         return;
+    case -ETXTBSY:
+        fuse_reply_err(req, EBUSY);
+        return;
     default:
         log_line(LOG_ERR, "%s", err->code ? err->text : strerror(-r));
         fuse_reply_err(req, EIO);
     }
+}
+
+struct fuse_entry_param ops_entry(const struct stat *st)
+{
+    return (struct fuse_entry_param){.ino = st->st_ino,
+                                     .attr = *st,
+                                     .attr_timeout = ops_attr_timeout(st->st_ino),
+                                     .entry_timeout = OPS_TIMEOUT_S};
 }
 
 double ops_attr_timeout(uint64_t number)
@@ -115,4 +130,5 @@ const struct fuse_lowlevel_ops ops_table = {
     .fsync = ops_fsync,
     .release = ops_release,
     .fallocate = ops_fallocate,
+    .lseek = ops_lseek,
 };

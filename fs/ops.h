@@ -1,5 +1,5 @@
-/* The FUSE operations, over a view. They keep no state: file handles are 0, and everything is found
- * again from an inode number. */
+/* The FUSE operations, over a view. They keep no state: everything is found again from an inode
+ * number, and a file handle only names the lease that it holds. */
 #ifndef FWFS_FS_OPS_H
 #define FWFS_FS_OPS_H
 
@@ -10,6 +10,7 @@
  */
 #define OPS_TIMEOUT_S 1.0
 
+struct leases;
 struct renewal;
 struct syncer;
 struct waiting;
@@ -20,6 +21,7 @@ struct ops_context {
     struct state *state;
     struct writers *writers;
     struct waiting *waiting;
+    struct leases *leases;
     struct renewal *renewal;
     struct syncer *syncer;
     bool refused;               /* a later worker would not agree with the kernel on the same */
@@ -37,6 +39,9 @@ struct view *ops_view(fuse_req_t req);
 /* Answers with the errno that the kernel is to see; what is the store's fault goes to the log. */
 void ops_fail(fuse_req_t req, int r, const struct error *err);
 
+/* What the kernel is told of a name that stands for this. */
+struct fuse_entry_param ops_entry(const struct stat *st);
+
 /* How long the kernel may keep attributes of an inode of this kind. */
 double ops_attr_timeout(uint64_t number);
 
@@ -53,6 +58,7 @@ void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 void ops_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
 void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
                 struct fuse_file_info *fi);
+void ops_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi);
 void ops_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name);
 void ops_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name);
 void ops_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);

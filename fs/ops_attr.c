@@ -4,6 +4,7 @@
 
 #include "fs/batch.h"
 #include "fs/ops.h"
+#include "fs/process.h"
 
 static void reply_attr(fuse_req_t req, uint64_t number)
 {
@@ -44,15 +45,20 @@ static unsigned attr_to_set(const struct stat *st, int to_set, struct store_attr
            (to_set & FUSE_SET_ATTR_MTIME ? STORE_ATTR_MTIME : 0);
 }
 
-static int truncate_flash(struct view *view, int64_t flash, off_t size, struct error *err)
+/* Who has it open may truncate it; by name, only if nobody else has it open for writing. */
+static int truncate_flash(fuse_req_t req, int64_t flash, uint64_t size, bool is_open,
+                          struct error *err)
 {
-    struct store_flash found;
-    int r = store_flash_get(view->store, flash, &found, err);
-    if (r < 0)
-        return r;
-    if (size == 0)
-        return store_flash_erase(view->store, flash, ops_now(), err);
-    return (uint64_t)size == found.size ? 0 : -EINVAL;
+    struct store *store = ops_view(req)->store;
+    struct store_holder holder;
+    struct store_opener caller;
+    int held = is_open ? 0 : store_lease_get(store, flash, &holder, err);
+    if (held < 0)
+        return held;
+    process_describe(fuse_req_ctx(req)->pid, &caller);
+    if (held > 0 && (caller.pid == 0 || caller.pid != holder.opener.pid))
+        return -ETXTBSY;
+    return store_flash_truncate(store, flash, size, ops_now(), err);
 }
 
 /* A guest's directory follows its flash, in both directions: a stateless guest has no other file
@@ -75,13 +81,13 @@ static int set_guest(struct view *view, int64_t id, const struct stat *st, int t
 /* Truncation is rare and changes blocks, so it is a transaction of its own; the rest is the
  * kernel's steady flow of times. */
 static void set_flash(fuse_req_t req, fuse_ino_t ino, int64_t flash, const struct stat *st,
-                      int to_set)
+                      int to_set, bool is_open)
 {
     struct error err = {0};
     struct store_attr attr;
     int r = 0;
     if (to_set & FUSE_SET_ATTR_SIZE)
-        r = truncate_flash(ops_view(req), flash, st->st_size, &err);
+        r = truncate_flash(req, flash, (uint64_t)st->st_size, is_open, &err);
     unsigned mask = attr_to_set(st, to_set, &attr);
     if (r < 0)
         ops_fail(req, r, &err);
@@ -98,7 +104,7 @@ void ops_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
     if (inode_parse(ino, &inode)) {
         switch (inode.kind) {
         case INODE_FLASH:
-            set_flash(req, ino, inode.id, attr, to_set);
+            set_flash(req, ino, inode.id, attr, to_set, fi != NULL);
             return;
         case INODE_GUEST:
             r = set_guest(ops_view(req), inode.id, attr, to_set, &err);

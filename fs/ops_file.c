@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "fs/batch.h"
@@ -25,10 +26,9 @@ void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     fi->keep_cache = inode.kind == INODE_CODE;
     fi->direct_io = inode.kind == INODE_GENERATED;
     if (to_write)
-        writers_opened(ops_context(req)->writers, ino);
-    /* -ENOENT: the opener was interrupted, and the kernel will send no RELEASE. */
-    if (fuse_reply_open(req, fi) == -ENOENT && to_write)
-        writers_released(ops_context(req)->writers, ino);
+        batch_open(req, &inode, ino, BATCH_ANSWER_OPEN);
+    else
+        fuse_reply_open(req, fi);
 }
 
 static ssize_t read_generated(struct view *view, const struct inode *inode, char *buffer,
@@ -71,6 +71,9 @@ void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fus
     struct error err = {0};
     cleanup_free char *buffer = malloc(size);
     ssize_t n = buffer ? read_inode(ops_view(req), ino, buffer, size, off, &err) : -ENOMEM;
+    /* Its guest was removed. */
+    if (n == -ENOENT)
+        n = -ESTALE;
     if (n < 0)
         ops_fail(req, (int)n, &err);
     else
@@ -114,13 +117,50 @@ void ops_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_in
 
 void ops_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-    if ((fi->flags & O_ACCMODE) != O_RDONLY)
-        writers_released(ops_context(req)->writers, ino);
-    fuse_reply_err(req, 0);
+    struct inode inode;
+    bool to_write = (fi->flags & O_ACCMODE) != O_RDONLY;
+    if (to_write && inode_parse(ino, &inode) && inode.kind == INODE_FLASH)
+        batch_release(req, &inode, ino, fi->fh);
+    else
+        fuse_reply_err(req, 0);
 }
 
 void ops_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t length,
                    struct fuse_file_info *fi)
 {
     fuse_reply_err(req, EOPNOTSUPP);
+}
+
+/* While somebody has it open for writing, pages that were not written back yet may lie in what the
+ * store takes for a hole: then all is data, which is never wrong. */
+static int64_t seek_flash(struct view *view, int64_t flash, uint64_t offset, bool hole,
+                          struct error *err)
+{
+    struct store_holder holder;
+    struct store_flash found;
+    int held = store_lease_get(view->store, flash, &holder, err);
+    if (held <= 0)
+        return held < 0 ? held : store_flash_seek(view->store, flash, offset, hole, err);
+    int r = store_flash_get(view->store, flash, &found, err);
+    if (r == 0 && offset >= found.size)
+        r = -ENXIO;
+    return r < 0 ? r : (int64_t)(hole ? found.size : offset);
+}
+
+void ops_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
+{
+    struct error err = {0};
+    struct inode inode;
+    bool hole = whence == SEEK_HOLE;
+    int64_t found = -EINVAL;
+    if (off < 0)
+        found = -ENXIO;
+    else if (inode_parse(ino, &inode) && inode.kind == INODE_FLASH)
+        found = seek_flash(ops_view(req), inode.id, (uint64_t)off, hole, &err);
+    else if (inode_parse(ino, &inode) && inode.kind == INODE_CODE)
+        found = store_image_seek(ops_view(req)->store, inode.id, (uint64_t)off, hole, &err);
+    if (found < 0)
+        ops_fail(req, (int)found, &err);
+    else
+        fuse_reply_lseek(req, found);
 }

@@ -1,24 +1,16 @@
-/* Operations on names: finding, listing, and refusing what the view does not have. */
+/* Operations on names that change nothing: finding and listing. */
 #include <errno.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 #include "fs/ops.h"
 
-static struct fuse_entry_param make_entry(const struct stat *st)
-{
-    return (struct fuse_entry_param){.ino = st->st_ino,
-                                     .attr = *st,
-                                     .attr_timeout = ops_attr_timeout(st->st_ino),
-                                     .entry_timeout = OPS_TIMEOUT_S};
-}
-
 void ops_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct error err = {0};
     struct stat st = {0};
     int r = view_lookup(ops_view(req), parent, name, &st, &err);
-    struct fuse_entry_param entry = make_entry(&st);
+    struct fuse_entry_param entry = ops_entry(&st);
     if (r < 0)
         ops_fail(req, r, &err);
     else
@@ -39,7 +31,9 @@ void ops_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *for
 /* ---- Listing ---- */
 
 /* The offset of an entry names its place for good: 1 '.', 2 '..', then 2 + the guest's id, or 3 +
- * the file's place in a guest's directory. */
+ * the file's place in a guest's directory, or STAGING_OFFSET + a staging file's flash. */
+#define STAGING_OFFSET 16
+
 struct listing {
     fuse_req_t req;
     bool plus;
@@ -77,7 +71,7 @@ static int list_guest(const struct store_guest *guest, void *data)
 {
     struct stat st;
     view_stat_guest(guest, &st);
-    struct fuse_entry_param entry = make_entry(&st);
+    struct fuse_entry_param entry = ops_entry(&st);
     return list_entry(data, guest->name, 2 + guest->id, &entry) ? 0 : 1;
 }
 
@@ -98,6 +92,31 @@ static int list_root(struct listing *listing, struct view *view, off_t after)
                             listing, &listing->err);
 }
 
+struct staging_listing {
+    struct listing *listing;
+    struct view *view;
+    off_t after;
+};
+
+static int list_staging_file(const char *name, int64_t flash, void *data)
+{
+    struct staging_listing *staging = data;
+    struct listing *listing = staging->listing;
+    off_t offset = STAGING_OFFSET + flash;
+    struct stat st = {.st_ino = inode_of_flash(flash, 0), .st_mode = S_IFREG};
+    if (offset <= staging->after)
+        return 0;
+    int r = listing->plus ? view_stat(staging->view, st.st_ino, &st, &listing->err) : 0;
+    struct fuse_entry_param entry = ops_entry(&st);
+    return r < 0 ? r : list_entry(listing, name, offset, &entry) ? 0 : 1;
+}
+
+static int list_staging(struct listing *listing, struct view *view, int64_t guest, off_t after)
+{
+    struct staging_listing staging = {.listing = listing, .view = view, .after = after};
+    return store_staging_each(view->store, guest, list_staging_file, &staging, &listing->err);
+}
+
 static int list_files(struct listing *listing, struct view *view, uint64_t number, int64_t id,
                       off_t after)
 {
@@ -111,11 +130,11 @@ static int list_files(struct listing *listing, struct view *view, uint64_t numbe
             continue;
         if (listing->plus)
             r = view_stat_file(view, &guest, (enum view_file)file, &st, &listing->err);
-        struct fuse_entry_param entry = make_entry(&st);
+        struct fuse_entry_param entry = ops_entry(&st);
         if (r < 0 || !list_entry(listing, view_file_name((enum view_file)file), 3 + file, &entry))
             return r;
     }
-    return 0;
+    return guest.firmware.mode == FLASH_MODE_SPLIT ? list_staging(listing, view, id, after) : 0;
 }
 
 static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t after, bool plus)
@@ -145,53 +164,4 @@ void ops_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
                      struct fuse_file_info *fi)
 {
     list(req, ino, size, off, true);
-}
-
-/* ---- What the view does not have ---- */
-
-static void refuse_create(fuse_req_t req, fuse_ino_t parent, const char *name)
-{
-    fuse_reply_err(req, -view_refuse_create(ops_view(req), parent, name));
-}
-
-void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
-{
-    refuse_create(req, parent, name);
-}
-
-void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
-                struct fuse_file_info *fi)
-{
-    refuse_create(req, parent, name);
-}
-
-void ops_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
-{
-    fuse_reply_err(req, EPERM);
-}
-
-void ops_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name)
-{
-    fuse_reply_err(req, EPERM);
-}
-
-void ops_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
-{
-    fuse_reply_err(req, EPERM);
-}
-
-void ops_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
-{
-    fuse_reply_err(req, EPERM);
-}
-
-void ops_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
-{
-    fuse_reply_err(req, EPERM);
-}
-
-void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
-                const char *new_name, unsigned flags)
-{
-    fuse_reply_err(req, EPERM);
 }

@@ -2,10 +2,13 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/owner.h"
 #include "fs/mount.h"
 
 const char mount_options_help[] =
@@ -13,6 +16,10 @@ const char mount_options_help[] =
     "  rw              read-write (the default)\n"
     "  allow_other     other users reach the mount, as file modes allow (the default for root)\n"
     "  private         nobody but the user who mounts reaches it\n"
+    "  firmware=NAME   the firmware of guests that 'mkdir' makes in the mount; without it mkdir "
+    "makes\n"
+    "                  none\n"
+    "  owner=USER[:GROUP]  whose these guests are, by name or number (default: who makes them)\n"
     "  pull=SECONDS    how often what guests wrote is brought into the store (default 1)\n"
     "  full-wait=SECONDS  how long a write waits when the store's disk is full, before it fails\n"
     "                  with EIO (default 30)\n"
@@ -52,6 +59,31 @@ static int parse_duration(const struct duration *duration, const char *text,
     return 0;
 }
 
+static int parse_firmware(const char *name, struct mount_options *options, struct error *err)
+{
+    int r = store_check_name("firmware", name, err);
+    if (r == 0)
+        snprintf(options->firmware, sizeof options->firmware, "%s", name);
+    return r;
+}
+
+static int parse_owner(const char *text, struct mount_options *options, struct error *err)
+{
+    options->has_owner = true;
+    return owner_parse(text, &options->uid, &options->gid, err);
+}
+
+static const struct word {
+    const char *name;
+    int (*parse)(const char *value, struct mount_options *options, struct error *err);
+} words[] = {{"firmware", parse_firmware}, {"owner", parse_owner}};
+
+static bool has_name(const char *option, const char *equals, const char *name)
+{
+    size_t length = (size_t)(equals - option);
+    return strlen(name) == length && strncmp(option, name, length) == 0;
+}
+
 static int parse_one(char *option, struct mount_options *options, struct error *err)
 {
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
@@ -60,12 +92,13 @@ static int parse_one(char *option, struct mount_options *options, struct error *
             return 0;
         }
     }
-    char *equals = strchr(option, '=');
-    for (size_t i = 0; equals && i < sizeof durations / sizeof durations[0]; i++) {
-        size_t length = (size_t)(equals - option);
-        if (strlen(durations[i].name) == length && strncmp(option, durations[i].name, length) == 0)
+    const char *equals = strchr(option, '=');
+    for (size_t i = 0; equals && i < sizeof durations / sizeof durations[0]; i++)
+        if (has_name(option, equals, durations[i].name))
             return parse_duration(&durations[i], equals + 1, options, err);
-    }
+    for (size_t i = 0; equals && i < sizeof words / sizeof words[0]; i++)
+        if (has_name(option, equals, words[i].name))
+            return words[i].parse(equals + 1, options, err);
     return error_set(err, -EINVAL, "'%s' is no mount option", option);
 }
 

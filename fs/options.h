@@ -3,12 +3,17 @@
 #define FWFS_FS_OPTIONS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/error.h"
+#include "store/store.h"
 
 struct mount_options {
     bool read_only;
     bool allow_other;
+    char firmware[STORE_NAME_MAX + 1]; /* of guests that mkdir makes; "": it makes none */
+    bool has_owner;                    /* theirs is: */
+    uint32_t uid, gid;
     double pull_s;      /* between two pulls */
     double full_wait_s; /* how long a write waits for room */
     double hang_s;      /* how long a worker may not answer */

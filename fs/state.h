@@ -26,11 +26,9 @@
 
 /* A flash that is open for writing. */
 struct state_writer {
-    _Atomic uint64_t inode; /* 0: the slot is free */
-    _Atomic uint32_t opens;
+    _Atomic uint64_t inode;     /* 0: the slot is free */
     _Atomic uint32_t writes;    /* WRITE requests that came for it */
     _Atomic uint32_t overgrown; /* one of them was past its end */
-    uint32_t unused;
 };
 
 struct state {

@@ -350,6 +350,9 @@ static int run(struct supervisor *supervisor, struct error *err)
     }
     if (supervisor->next.pid)
         child_kill(&supervisor->next);
+    struct error unforgotten = {0};
+    if (store_forget_mount(supervisor->store, &unforgotten) < 0)
+        log_line(LOG_WARNING, "%s: %s", supervisor->state->mountpoint, unforgotten.text);
     store_close(steal_ptr(supervisor->store));
     record_remove(supervisor->state->store);
     if (supervisor->failure.code < 0 && !supervisor->answered)
@@ -376,7 +379,7 @@ static int setup(struct supervisor *supervisor, struct error *err)
     if (r == 0)
         r = options_parse(supervisor->state->options, &supervisor->options, err);
     if (r == 0)
-        r = store_open(supervisor->state->store, STORE_READ_ONLY, &supervisor->store, err);
+        r = store_open(supervisor->state->store, 0, &supervisor->store, err);
     if (r < 0)
         return r;
     prctl(PR_SET_NAME, SUPERVISOR_NAME);

@@ -32,7 +32,7 @@ int view_file_inode(const struct store_guest *guest, enum view_file file, uint64
         return 0;
     case VIEW_VARS:
         *ret = inode_of_flash(guest->flash.id, guest->flash.version);
-        return mode == FLASH_MODE_SPLIT ? 0 : -ENOENT;
+        return mode == FLASH_MODE_SPLIT && !guest->vars_removed ? 0 : -ENOENT;
     case VIEW_FIRMWARE_JSON:
         *ret = inode_of_generated(guest->id, GENERATED_FIRMWARE_JSON);
         return 0;
@@ -43,18 +43,6 @@ int view_file_inode(const struct store_guest *guest, enum view_file file, uint64
         break;
     }
     return -ENOENT;
-}
-
-int view_refuse_create(struct view *view, uint64_t parent, const char *name)
-{
-    struct inode inode;
-    struct store_guest guest;
-    if (!inode_parse(parent, &inode) || inode.kind != INODE_GUEST ||
-        store_guest_by_id(view->store, inode.id, &guest, NULL) < 0)
-        return -EPERM;
-    bool absent_by_mode =
-        strcmp(name, file_names[VIEW_VARS]) == 0 && guest.firmware.mode != FLASH_MODE_SPLIT;
-    return absent_by_mode ? -EROFS : -EPERM;
 }
 
 /* ---- Generated files ---- */
@@ -225,7 +213,13 @@ static int lookup_in_guest(struct view *view, int64_t id, const char *name, stru
     for (int file = 0; file < VIEW_FILE_COUNT; file++)
         if (strcmp(name, file_names[file]) == 0)
             return view_stat_file(view, &guest, (enum view_file)file, st, err);
-    return -ENOENT;
+    struct store_flash staging;
+    if (guest.firmware.mode != FLASH_MODE_SPLIT)
+        return -ENOENT;
+    r = store_staging_find(view->store, id, name, &staging, err);
+    if (r == 0)
+        view_stat_flash(inode_of_flash(staging.id, staging.version), &staging, st);
+    return r;
 }
 
 int view_lookup(struct view *view, uint64_t parent, const char *name, struct stat *st,

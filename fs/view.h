@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "fs/inode.h"
+#include "fs/options.h"
 #include "store/store.h"
 
 struct view {
@@ -16,6 +17,7 @@ struct view {
     uid_t uid;              /* who mounted: owns the root directory */
     gid_t gid;
     int64_t mounted_at; /* nanoseconds; the root directory's times */
+    const struct mount_options *options;
 };
 
 /* A guest's directory lists these, each where its mode has it. */
@@ -51,9 +53,6 @@ void view_stat_guest(const struct store_guest *guest, struct stat *ret);
 
 /* The store's room, as df shows it. */
 int view_statfs(struct view *view, struct statvfs *ret, struct error *err);
-
-/* What creating `name` in `parent` is refused with. */
-int view_refuse_create(struct view *view, uint64_t parent, const char *name);
 
 /* The text of a generated file; the caller frees it. */
 int view_generate(struct view *view, const struct inode *inode, char **ret, struct error *err);

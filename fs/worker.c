@@ -20,12 +20,14 @@
 #include "base/cleanup.h"
 #include "fs/batch.h"
 #include "fs/channel.h"
+#include "fs/leases.h"
 #include "fs/log.h"
 #include "fs/loop.h"
 #include "fs/ops.h"
 #include "fs/options.h"
 #include "fs/renewal.h"
 #include "fs/session.h"
+#include "fs/sweeper.h"
 #include "fs/syncer.h"
 #include "fs/thread.h"
 #include "fs/upkeep.h"
@@ -44,6 +46,7 @@ struct worker {
     struct store *store;
     struct upkeep *upkeep;
     struct fuse_session *session;
+    struct sweeper *sweeper;
     struct loop loop;
     int done_fd; /* readable when the loop has ended */
     pthread_t loop_thread;
@@ -132,7 +135,8 @@ static int prepare(struct worker *worker, struct error *err)
                  .mountpoint = worker->state->mountpoint,
                  .uid = getuid(),
                  .gid = getgid(),
-                 .mounted_at = worker->state->mounted_at},
+                 .mounted_at = worker->state->mounted_at,
+                 .options = &worker->options},
         .state = worker->state,
         .writers = writers_new(worker->state),
         .agreed = worker->state->init_answered ? NULL : on_agreed,
@@ -146,11 +150,15 @@ static int prepare(struct worker *worker, struct error *err)
         r = waiting_new(&worker->context, worker->options.full_wait_s, &worker->context.waiting,
                         err);
     if (r == 0)
+        r = leases_new(&worker->context, &worker->context.leases, err);
+    if (r == 0)
         r = upkeep_new(worker->store, &worker->upkeep, err);
     if (r == 0)
         r = session_new(&worker->context, INHERITED_FUSE, &worker->session, err);
     if (r == 0)
         r = renewal_new(&worker->context, worker->session, &worker->context.renewal, err);
+    if (r == 0)
+        r = sweeper_new(worker->store, worker->session, &worker->sweeper, err);
     return r;
 }
 
@@ -169,11 +177,20 @@ static bool mount_is_gone(void)
     return poll(&fuse, 1, 0) > 0 && fuse.revents & POLLERR;
 }
 
+/* Ends the threads that answer what the loop has left to them. Leases' may still leave something
+ * to those that wait for room. */
+static void stop_answering(struct worker *worker)
+{
+    leases_free(steal_ptr(worker->context.leases));
+    waiting_free(steal_ptr(worker->context.waiting));
+    syncer_free(steal_ptr(worker->context.syncer));
+    renewal_free(steal_ptr(worker->context.renewal));
+    sweeper_free(steal_ptr(worker->sweeper));
+}
+
 static void clear(struct worker *worker)
 {
-    waiting_free(worker->context.waiting);
-    syncer_free(worker->context.syncer);
-    renewal_free(worker->context.renewal);
+    stop_answering(worker);
     session_free(worker->session);
     upkeep_free(worker->upkeep);
     /* Nobody holds it again from here on. */
@@ -266,9 +283,7 @@ static int finish(struct worker *worker, struct error *err)
     if (!worker->serving)
         return 0;
     pthread_join(worker->loop_thread, NULL);
-    waiting_free(steal_ptr(worker->context.waiting));
-    syncer_free(steal_ptr(worker->context.syncer));
-    renewal_free(steal_ptr(worker->context.renewal));
+    stop_answering(worker);
     channel_send(INHERITED_CHANNEL, worker->loop_result > 0 ? CHANNEL_ENDED : CHANNEL_DRAINED);
     if (worker->loop_result < 0)
         return error_set(err, worker->loop_result, "%s", worker->loop_error.text);

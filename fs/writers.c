@@ -82,7 +82,6 @@ static void add(struct writers *writers, uint32_t at, uint64_t inode)
     uint32_t slot = writers->free_from;
     if (slot == STATE_WRITERS_MAX)
         return;
-    state->writers[slot].opens = 1;
     state->writers[slot].overgrown = 0;
     state->writers[slot].inode = inode;
     if (slot >= state->writer_slots)
@@ -90,30 +89,23 @@ static void add(struct writers *writers, uint32_t at, uint64_t inode)
     writers->table[at] = slot + 1;
 }
 
-void writers_opened(struct writers *writers, uint64_t inode)
+static void take_away(struct writers *writers, uint32_t at)
 {
-    pthread_mutex_lock(&writers->lock);
-    uint32_t at = find(writers, inode);
-    struct state_writer *slot = slot_at(writers, at);
-    if (slot)
-        slot->opens++;
-    else
-        add(writers, at, inode);
-    pthread_mutex_unlock(&writers->lock);
+    uint32_t slot = writers->table[at] - 1;
+    forget(writers, at);
+    writers->state->writers[slot].inode = 0;
+    if (slot < writers->free_from)
+        writers->free_from = slot;
 }
 
-void writers_released(struct writers *writers, uint64_t inode)
+void writers_set(struct writers *writers, uint64_t inode, bool open)
 {
     pthread_mutex_lock(&writers->lock);
     uint32_t at = find(writers, inode);
-    struct state_writer *slot = slot_at(writers, at);
-    if (slot && --slot->opens == 0) {
-        uint32_t index = writers->table[at] - 1;
-        forget(writers, at);
-        slot->inode = 0;
-        if (index < writers->free_from)
-            writers->free_from = index;
-    }
+    if (open && !writers->table[at])
+        add(writers, at, inode);
+    else if (!open && writers->table[at])
+        take_away(writers, at);
     pthread_mutex_unlock(&writers->lock);
 }
 

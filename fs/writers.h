@@ -13,8 +13,8 @@ struct writers;
 struct writers *writers_new(struct state *state);
 void writers_free(struct writers *writers);
 
-void writers_opened(struct writers *writers, uint64_t inode);
-void writers_released(struct writers *writers, uint64_t inode);
+/* Says whether somebody has it open for writing; may be said again. */
+void writers_set(struct writers *writers, uint64_t inode, bool open);
 void writers_wrote(struct writers *writers, uint64_t inode);
 
 /* Notes that a write was past the flash's end, so that the kernel has its size wrong; asks for it.

@@ -166,6 +166,27 @@ static int add_views(const struct store_guest *guest, struct json_object *object
     return r;
 }
 
+/* Who has it open for writing, or null. */
+static int add_holder(struct store *store, const struct store_guest *guest,
+                      struct json_object *object, struct error *err)
+{
+    struct store_holder holder;
+    int r = store_lease_get(store, guest->flash.id, &holder, err);
+    if (r < 0)
+        return r;
+    if (r == 0) {
+        json_object_object_add(object, "holder", NULL);
+        return 0;
+    }
+    struct json_object *members = add_object(object, "holder");
+    if (!members || json_add(members, "pid", json_object_new_int64(holder.opener.pid)) < 0 ||
+        json_add(members, "command", json_object_new_string(holder.opener.command)) < 0 ||
+        json_add(members, "mountpoint", json_object_new_string(holder.mountpoint)) < 0 ||
+        json_add(members, "since", describe_time(holder.since)) < 0)
+        return no_memory(err);
+    return 0;
+}
+
 static int add_usage(struct store *store, const struct store_guest *guest,
                      struct json_object *object, struct error *err)
 {
@@ -197,7 +218,8 @@ int describe_guest(struct store *store, const struct store_guest *guest, struct 
         json_add(object, "created_at", describe_time(guest->created_at)) < 0 ||
         add_views(guest, object) < 0)
         return no_memory(err);
-    return add_usage(store, guest, object, err);
+    r = add_holder(store, guest, object, err);
+    return r < 0 ? r : add_usage(store, guest, object, err);
 }
 
 int describe_guest_text(struct store *store, const struct store_guest *guest, char **ret,

@@ -7,7 +7,7 @@
 
 static bool is_refusal(int r)
 {
-    return r == -EFBIG || r == -ENOENT;
+    return r == -EFBIG || r == -ENOENT || r == -ETXTBSY;
 }
 
 static int apply_one(struct db *db, struct store_change *change, struct error *err)
@@ -18,6 +18,10 @@ static int apply_one(struct db *db, struct store_change *change, struct error *e
                            change->now, err);
     case STORE_CHANGE_ATTR:
         return flash_set_attr(db, change->flash, change->mask, &change->attr, &change->after, err);
+    case STORE_CHANGE_LEASE_TAKE:
+        return lease_take(db, change->flash, &change->lease, &change->held, err);
+    case STORE_CHANGE_LEASE_DROP:
+        return lease_drop(db, change->flash, &change->lease, &change->held, err);
     }
     return -EINVAL;
 }

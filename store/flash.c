@@ -39,10 +39,13 @@ void flash_from_row(sqlite3_stmt *stmt, int first, struct store_flash *ret)
     int64_t mtime = sqlite3_column_int64(stmt, first + 6);
     bool has_atime = sqlite3_column_type(stmt, first + 7) != SQLITE_NULL;
     bool has_ctime = sqlite3_column_type(stmt, first + 8) != SQLITE_NULL;
+    bool staging = sqlite3_column_type(stmt, first + 10) != SQLITE_NULL;
     *ret = (struct store_flash){
         .id = sqlite3_column_int64(stmt, first),
         .image = sqlite3_column_int64(stmt, first + 1),
-        .size = (uint64_t)sqlite3_column_int64(stmt, first + 2),
+        .size = (uint64_t)sqlite3_column_int64(stmt, staging ? first + 10 : first + 2),
+        .capacity = (uint64_t)sqlite3_column_int64(stmt, first + 2),
+        .staging = staging,
         .version = (uint16_t)sqlite3_column_int(stmt, first + 9),
         .attr = {.uid = (uint32_t)sqlite3_column_int64(stmt, first + 3),
                  .gid = (uint32_t)sqlite3_column_int64(stmt, first + 4),
@@ -82,13 +85,17 @@ static int count_delta(struct db *db, struct store_flash *flash, struct error *e
     return r;
 }
 
+int flash_get_with_delta(struct db *db, int64_t flash, struct store_flash *ret, struct error *err)
+{
+    int r = flash_get(db, flash, ret, err);
+    return r < 0 ? r : count_delta(db, ret, err);
+}
+
 int store_flash_get(struct store *store, int64_t flash, struct store_flash *ret, struct error *err)
 {
     cleanup_reader struct reader reader = {0};
     int r = reader_begin(store, &reader, err);
-    if (r == 0)
-        r = flash_get(reader.db, flash, ret, err);
-    return r < 0 ? r : count_delta(reader.db, ret, err);
+    return r < 0 ? r : flash_get_with_delta(reader.db, flash, ret, err);
 }
 
 int flash_set_attr(struct db *db, int64_t flash, unsigned mask, const struct store_attr *attr,
@@ -125,13 +132,18 @@ int store_flash_renew(struct store *store, int64_t flash, struct error *err)
     return r < 0 ? r : txn_commit(&txn, err);
 }
 
+int flash_drop_blocks_from(struct db *db, int64_t flash, int64_t index, struct error *err)
+{
+    static const char sql[] = "DELETE FROM flash_blocks WHERE key BETWEEN ? AND ?";
+    return db_run(db, err, sql, "ii", flash_block_key(flash, index),
+                  flash_block_key(flash + 1, 0) - 1);
+}
+
 int flash_remove(struct db *db, int64_t flash, struct error *err)
 {
-    static const char drop_blocks[] = "DELETE FROM flash_blocks WHERE key BETWEEN ? AND ?";
     static const char drop_xattrs[] = "DELETE FROM flash_xattrs WHERE flash_id = ?";
     static const char drop_flash[] = "DELETE FROM flashes WHERE id = ?";
-    int r = db_run(db, err, drop_blocks, "ii", flash_block_key(flash, 0),
-                   flash_block_key(flash + 1, 0) - 1);
+    int r = flash_drop_blocks_from(db, flash, 0, err);
     if (r == 0)
         r = db_run(db, err, drop_xattrs, "i", flash);
     return r < 0 ? r : db_run(db, err, drop_flash, "i", flash);

@@ -24,13 +24,23 @@ static int put_private_row(struct db *db, sqlite3_stmt *stmt, const struct span 
     return 0;
 }
 
+/* What a block without a row holds. */
+static int read_below(struct db *db, const struct store_flash *flash, const struct span *span,
+                      struct error *err)
+{
+    if (!flash->staging)
+        return image_read(db, flash->image, span, err);
+    memset(span->buffer, 0, span->length);
+    return 0;
+}
+
 /* Fills a span, at least one byte long, that lies within the flash. */
 static int flash_read(struct db *db, const struct store_flash *flash, const struct span *span,
                       struct error *err)
 {
     static const char sql[] =
         "SELECT key, encoding, checksum, data FROM flash_blocks WHERE key BETWEEN ? AND ?";
-    int r = image_read(db, flash->image, span, err);
+    int r = read_below(db, flash, span, err);
     if (r < 0)
         return r;
     cleanup_stmt sqlite3_stmt *stmt = NULL;
@@ -76,7 +86,7 @@ static int write_block(struct db *db, const struct store_flash *flash, int64_t i
     uint8_t below[STORE_BLOCK_SIZE];
     struct span span = {
         .offset = (uint64_t)index * STORE_BLOCK_SIZE, .length = sizeof below, .buffer = below};
-    int r = image_read(db, flash->image, &span, err);
+    int r = read_below(db, flash, &span, err);
     if (r < 0)
         return r;
     if (memcmp(block, below, sizeof below) == 0)
@@ -108,11 +118,18 @@ static int write_part(struct db *db, const struct store_flash *flash, uint64_t o
     return write_block(db, flash, index, block, err);
 }
 
-static int touch(struct db *db, int64_t flash, int64_t now, struct error *err)
+int flash_touch(struct db *db, int64_t flash, int64_t now, struct error *err)
 {
     static const char sql[] = "UPDATE flashes SET atime = ifnull(atime, mtime), mtime = ?2,"
                               " ctime = NULL WHERE id = ?1";
     return db_run(db, err, sql, "ii", flash, now);
+}
+
+static int set_size(struct db *db, const struct store_flash *flash, uint64_t size,
+                    struct error *err)
+{
+    static const char sql[] = "UPDATE flashes SET size = ? WHERE id = ?";
+    return db_run(db, err, sql, "ii", (int64_t)size, flash->id);
 }
 
 int flash_write(struct db *db, int64_t flash, uint64_t offset, const void *bytes, size_t length,
@@ -122,9 +139,9 @@ int flash_write(struct db *db, int64_t flash, uint64_t offset, const void *bytes
     int r = flash_get(db, flash, &found, err);
     if (r < 0)
         return r;
-    if (offset > found.size || length > found.size - offset)
+    if (offset > found.capacity || length > found.capacity - offset)
         return error_set(err, -EFBIG, "flash %lld ends at %llu", (long long)flash,
-                         (unsigned long long)found.size);
+                         (unsigned long long)found.capacity);
 
     const uint8_t *from = bytes;
     while (length > 0 && r == 0) {
@@ -136,24 +153,77 @@ int flash_write(struct db *db, int64_t flash, uint64_t offset, const void *bytes
         from += part;
         length -= part;
     }
-    return r < 0 || now == 0 ? r : touch(db, flash, now, err);
+    if (r == 0 && offset > found.size)
+        r = set_size(db, &found, offset, err);
+    return r < 0 || now == 0 ? r : flash_touch(db, flash, now, err);
 }
 
-int store_flash_erase(struct store *store, int64_t flash, int64_t now, struct error *err)
+/* ---- Truncating, and what a staging file becomes ---- */
+
+static int erase(struct db *db, const struct store_flash *flash, struct error *err)
 {
     uint8_t erased[STORE_BLOCK_SIZE];
     memset(erased, 0xFF, sizeof erased);
-    cleanup_txn struct txn txn = {0};
+    int64_t blocks = (int64_t)(flash->size / STORE_BLOCK_SIZE);
+    int r = 0;
+    for (int64_t index = 0; index < blocks && r == 0; index++)
+        r = write_block(db, flash, index, erased, err);
+    return r;
+}
+
+static int resize(struct db *db, const struct store_flash *flash, uint64_t size, struct error *err)
+{
+    static const uint8_t zeros[STORE_BLOCK_SIZE];
+    size_t within = size % STORE_BLOCK_SIZE;
+    int64_t kept = (int64_t)(size / STORE_BLOCK_SIZE) + (within > 0);
+    int r = flash_drop_blocks_from(db, flash->id, kept, err);
+    /* What a later growth uncovers is zeros. */
+    if (r == 0 && within > 0 && size < flash->size)
+        r = write_part(db, flash, size, zeros, STORE_BLOCK_SIZE - within, err);
+    return r < 0 ? r : set_size(db, flash, size, err);
+}
+
+int flash_truncate(struct db *db, int64_t flash, uint64_t size, int64_t now, struct error *err)
+{
     struct store_flash found;
+    int r = flash_get(db, flash, &found, err);
+    if (r < 0 || (size == found.size && !found.staging))
+        return r;
+    if (found.staging && size > found.capacity)
+        return error_set(err, -EFBIG, "a staging file has at most %llu bytes",
+                         (unsigned long long)found.capacity);
+    if (!found.staging && size > 0)
+        return error_set(err, -EINVAL, "a flash of %llu bytes has always that size",
+                         (unsigned long long)found.size);
+    r = found.staging ? resize(db, &found, size, err) : erase(db, &found, err);
+    return r < 0 ? r : flash_touch(db, flash, now, err);
+}
+
+int store_flash_truncate(struct store *store, int64_t flash, uint64_t size, int64_t now,
+                         struct error *err)
+{
+    cleanup_txn struct txn txn = {0};
     int r = txn_begin(store, &txn, err);
     if (r == 0)
-        r = flash_get(txn.db, flash, &found, err);
+        r = flash_truncate(txn.db, flash, size, now, err);
+    return r < 0 ? r : txn_commit(&txn, err);
+}
+
+int flash_adopt(struct db *db, int64_t flash, struct error *err)
+{
+    static const char sql[] = "UPDATE flashes SET size = NULL WHERE id = ?";
+    struct store_flash before, after;
+    int r = flash_get(db, flash, &before, err);
     if (r < 0)
         return r;
-    int64_t blocks = (int64_t)(found.size / STORE_BLOCK_SIZE);
-    for (int64_t index = 0; index < blocks && r == 0; index++)
-        r = write_block(txn.db, &found, index, erased, err);
-    if (r == 0)
-        r = touch(txn.db, flash, now, err);
-    return r < 0 ? r : txn_commit(&txn, err);
+    after = before;
+    after.staging = false;
+    uint8_t block[STORE_BLOCK_SIZE];
+    struct span span = {.length = sizeof block, .buffer = block};
+    for (; span.offset < before.size && r == 0; span.offset += sizeof block) {
+        r = flash_read(db, &before, &span, err);
+        if (r == 0)
+            r = write_block(db, &after, span_first(&span), block, err);
+    }
+    return r < 0 ? r : db_run(db, err, sql, "i", flash);
 }

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #define GUEST_QUERY                                                                                \
-    "SELECT g.id, g.name, g.created_at, " FIRMWARE_COLUMNS ", " FLASH_COLUMNS                      \
+    "SELECT g.id, g.name, g.created_at, g.vars_removed, " FIRMWARE_COLUMNS ", " FLASH_COLUMNS      \
     " FROM guests g JOIN firmware f ON f.id = g.firmware_id " FIRMWARE_JOINS                       \
     "JOIN flashes l ON l.id = g.flash_id JOIN images i ON i.id = l.image_id "
 
@@ -12,11 +12,12 @@ static int guest_from_row(sqlite3_stmt *stmt, struct store_guest *ret, struct er
 {
     ret->id = sqlite3_column_int64(stmt, 0);
     ret->created_at = sqlite3_column_int64(stmt, 2) * NSEC_PER_SEC;
+    ret->vars_removed = sqlite3_column_int(stmt, 3);
     int r = name_from_column(stmt, 1, ret->name, err);
     if (r == 0)
-        r = firmware_from_row(stmt, 3, &ret->firmware, err);
+        r = firmware_from_row(stmt, 4, &ret->firmware, err);
     if (r == 0)
-        flash_from_row(stmt, 3 + FIRMWARE_COLUMN_COUNT, &ret->flash);
+        flash_from_row(stmt, 4 + FIRMWARE_COLUMN_COUNT, &ret->flash);
     return r;
 }
 
@@ -117,31 +118,67 @@ int store_guest_each_name(struct store *store, int64_t after,
 
 /* ---- Changing ---- */
 
-struct found_guest {
-    int64_t id, flash;
-};
+#define REF_QUERY                                                                                  \
+    "SELECT g.id, g.flash_id, f.mode, g.vars_removed FROM guests g"                                \
+    " JOIN firmware f ON f.id = g.firmware_id "
+
+static int ref_from_query(struct db *db, sqlite3_stmt *stmt, struct guest_ref *ret,
+                          struct error *err)
+{
+    int r = db_step(db, stmt, err);
+    if (r <= 0)
+        return r < 0 ? r : -ENOENT;
+    ret->id = sqlite3_column_int64(stmt, 0);
+    ret->flash = sqlite3_column_int64(stmt, 1);
+    ret->vars_removed = sqlite3_column_int(stmt, 3);
+    const char *mode = (const char *)sqlite3_column_text(stmt, 2);
+    if (!mode || flash_mode_parse(mode, &ret->mode) < 0)
+        return error_set(err, -EUCLEAN, "the store is damaged: guest %lld has no mode",
+                         (long long)ret->id);
+    return 0;
+}
+
+int guest_ref_by_id(struct db *db, int64_t guest, struct guest_ref *ret, struct error *err)
+{
+    static const char sql[] = REF_QUERY "WHERE g.id = ?";
+    cleanup_stmt sqlite3_stmt *stmt = NULL;
+    int r = db_prepare(db, sql, &stmt, err);
+    if (r < 0)
+        return r;
+    db_bind(stmt, "i", guest);
+    r = ref_from_query(db, stmt, ret, err);
+    return r == -ENOENT ? error_set(err, r, "there is no guest %lld", (long long)guest) : r;
+}
 
 /* -ENOENT without words: what a missing guest means is the caller's to say. */
-static int find(struct db *db, const char *name, struct found_guest *ret, struct error *err)
+static int find(struct db *db, const char *name, struct guest_ref *ret, struct error *err)
 {
-    static const char sql[] = "SELECT id, flash_id FROM guests WHERE name = ?";
+    static const char sql[] = REF_QUERY "WHERE g.name = ?";
     cleanup_stmt sqlite3_stmt *stmt = NULL;
     int r = db_prepare(db, sql, &stmt, err);
     if (r < 0)
         return r;
     db_bind(stmt, "t", name);
-    r = db_step(db, stmt, err);
-    if (r <= 0)
-        return r < 0 ? r : -ENOENT;
-    ret->id = sqlite3_column_int64(stmt, 0);
-    ret->flash = sqlite3_column_int64(stmt, 1);
-    return 0;
+    return ref_from_query(db, stmt, ret, err);
+}
+
+int guest_ref_by_name(struct db *db, const char *name, struct guest_ref *ret, struct error *err)
+{
+    int r = find(db, name, ret, err);
+    return r == -ENOENT ? error_set(err, r, "there is no guest '%s'", name) : r;
+}
+
+int guest_set_flash(struct db *db, int64_t guest, int64_t flash, bool vars_removed,
+                    struct error *err)
+{
+    static const char sql[] = "UPDATE guests SET flash_id = ?, vars_removed = ? WHERE id = ?";
+    return db_run(db, err, sql, "iii", flash, (int64_t)vars_removed, guest);
 }
 
 /* 0 if no guest has the name. */
 static int check_free(struct db *db, const char *name, struct error *err)
 {
-    struct found_guest there;
+    struct guest_ref there;
     int r = find(db, name, &there, err);
     if (r == 0)
         return error_set(err, -EEXIST, "there is a guest '%s' already", name);
@@ -188,10 +225,15 @@ int store_guest_add(struct store *store, const char *firmware, const char *const
 static int remove_one(struct db *db, const char *name, struct error *err)
 {
     static const char sql[] = "DELETE FROM guests WHERE id = ?";
-    struct found_guest guest;
-    int r = find(db, name, &guest, err);
-    if (r == -ENOENT)
-        return error_set(err, r, "there is no guest '%s'", name);
+    struct guest_ref guest;
+    int r = guest_ref_by_name(db, name, &guest, err);
+    if (r < 0)
+        return r;
+    r = lease_refuse_held(db, guest.flash, err);
+    if (r == 0)
+        r = staging_remove_all(db, guest.id, err);
+    if (r == -ETXTBSY)
+        return error_prefix(err, r, "guest '%s'", name);
     if (r == 0)
         r = db_run(db, err, sql, "i", guest.id);
     return r < 0 ? r : flash_remove(db, guest.flash, err);
@@ -215,13 +257,10 @@ int store_guest_rename(struct store *store, const char *old_name, const char *ne
     if (r < 0)
         return r;
     cleanup_txn struct txn txn = {0};
-    struct found_guest guest;
+    struct guest_ref guest;
     r = txn_begin(store, &txn, err);
-    if (r < 0)
-        return r;
-    r = find(txn.db, old_name, &guest, err);
-    if (r == -ENOENT)
-        return error_set(err, r, "there is no guest '%s'", old_name);
+    if (r == 0)
+        r = guest_ref_by_name(txn.db, old_name, &guest, err);
     if (r == 0 && strcmp(old_name, new_name) != 0)
         r = check_free(txn.db, new_name, err);
     if (r == 0)

@@ -130,16 +130,54 @@ static inline int64_t flash_block_index(int64_t key)
 int flash_add(struct db *db, int64_t image, const struct store_attr *attr, int64_t *ret,
               struct error *err);
 int flash_get(struct db *db, int64_t flash, struct store_flash *ret, struct error *err);
+int flash_get_with_delta(struct db *db, int64_t flash, struct store_flash *ret, struct error *err);
+/* Drops its own blocks from this index on. */
+int flash_drop_blocks_from(struct db *db, int64_t flash, int64_t index, struct error *err);
+int flash_touch(struct db *db, int64_t flash, int64_t now, struct error *err);
 int flash_remove(struct db *db, int64_t flash, struct error *err);
 int flash_write(struct db *db, int64_t flash, uint64_t offset, const void *bytes, size_t length,
                 int64_t now, struct error *err);
 int flash_set_attr(struct db *db, int64_t flash, unsigned mask, const struct store_attr *attr,
                    struct store_flash *after, struct error *err);
 
+/* As store_flash_truncate(). */
+int flash_truncate(struct db *db, int64_t flash, uint64_t size, int64_t now, struct error *err);
+/* Makes a staging file's flash an overlay on its image, with the same bytes. */
+int flash_adopt(struct db *db, int64_t flash, struct error *err);
+
+/* ---- Leases and names, within a transaction ---- */
+
+/* Both set whether any lease of the flash and version is left. */
+int lease_take(struct db *db, int64_t flash, const struct store_lease *lease, bool *held,
+               struct error *err);
+int lease_drop(struct db *db, int64_t flash, const struct store_lease *lease, bool *held,
+               struct error *err);
+/* -ETXTBSY if the flash is open for writing. */
+int lease_refuse_held(struct db *db, int64_t flash, struct error *err);
+
+int orphan_add(struct db *db, int64_t flash, struct error *err);
+
+/* Removes a guest's staging files; -ETXTBSY. */
+int staging_remove_all(struct db *db, int64_t guest, struct error *err);
+
+/* A guest as what changes its flash needs it. */
+struct guest_ref {
+    int64_t id, flash;
+    enum flash_mode mode;
+    bool vars_removed;
+};
+
+/* -ENOENT; with vars: -EROFS where the mode has none. */
+int guest_ref_by_id(struct db *db, int64_t guest, struct guest_ref *ret, struct error *err);
+int guest_ref_by_name(struct db *db, const char *name, struct guest_ref *ret, struct error *err);
+int guest_ref_with_vars(struct db *db, int64_t guest, struct guest_ref *ret, struct error *err);
+int guest_set_flash(struct db *db, int64_t guest, int64_t flash, bool vars_removed,
+                    struct error *err);
+
 /* The columns of a flash, in a query where `flashes` is named l and its image i. */
 #define FLASH_COLUMNS                                                                              \
-    "l.id, l.image_id, i.size, l.uid, l.gid, l.mode, l.mtime, l.atime, l.ctime, l.version"
-#define FLASH_COLUMN_COUNT 10
+    "l.id, l.image_id, i.size, l.uid, l.gid, l.mode, l.mtime, l.atime, l.ctime, l.version, l.size"
+#define FLASH_COLUMN_COUNT 11
 void flash_from_row(sqlite3_stmt *stmt, int first, struct store_flash *ret);
 
 /* ---- Firmware, within a transaction ---- */

@@ -55,7 +55,8 @@ static const char version_1[] =
     "  mtime INTEGER NOT NULL,"
     "  atime INTEGER,"
     "  ctime INTEGER,"
-    "  version INTEGER NOT NULL DEFAULT 0"
+    "  version INTEGER NOT NULL DEFAULT 0,"
+    "  size INTEGER" /* NULL: its image's; else of a staging file, an overlay on zeros */
     ") STRICT;"
 
     "CREATE TABLE flash_xattrs ("
@@ -71,8 +72,31 @@ static const char version_1[] =
     "  firmware_id INTEGER NOT NULL REFERENCES firmware,"
     /* Not REFERENCES: removing a flash would look through all guests, or need an index. */
     "  flash_id INTEGER NOT NULL,"
-    "  created_at INTEGER NOT NULL" /* seconds */
+    "  created_at INTEGER NOT NULL," /* seconds */
+    "  vars_removed INTEGER NOT NULL DEFAULT 0"
     ") STRICT;"
+
+    /* What lives as long as the mount: see store_forget_mount(). */
+    "CREATE TABLE leases ("
+    "  flash_id INTEGER NOT NULL,"
+    "  handle INTEGER NOT NULL,"
+    "  version INTEGER NOT NULL,"
+    "  pid INTEGER NOT NULL,"
+    "  command TEXT NOT NULL,"
+    "  mountpoint TEXT NOT NULL,"
+    "  since INTEGER NOT NULL," /* seconds */
+    "  PRIMARY KEY (flash_id, handle)"
+    ") STRICT, WITHOUT ROWID;"
+
+    "CREATE TABLE staging ("
+    "  guest_id INTEGER NOT NULL,"
+    "  name TEXT NOT NULL,"
+    "  flash_id INTEGER NOT NULL,"
+    "  PRIMARY KEY (guest_id, name)"
+    ") STRICT, WITHOUT ROWID;"
+
+    /* Flashes without a name, which somebody may still have open. */
+    "CREATE TABLE orphans (flash_id INTEGER PRIMARY KEY) STRICT;"
 
     "CREATE TABLE flash_blocks ("
     "  key INTEGER PRIMARY KEY,"   /* flash_block_key() */

@@ -11,8 +11,9 @@
  *
  * Errors. Functions return 0, or a negative errno with its context in `err` (which may be NULL):
  * -ENOENT no such thing, -EEXIST it is there already, -EBUSY in use (also: locked by another
- * process for over 10 s), -EINVAL, -EROFS the store is open read-only, -ENOSPC, -EUCLEAN damage
- * found (a checksum or the structure is wrong), -EIO the disk failed, -ENOMEM.
+ * process for over 10 s), -ETXTBSY a flash is open for writing (`err` names who has it), -EINVAL,
+ * -EROFS the store is open read-only, -ENOSPC, -EUCLEAN damage found (a checksum or the structure
+ * is wrong), -EIO the disk failed, -ENOMEM.
  *
  * Threads and processes. Every function may be called from any thread; several processes may have
  * one store open. Each call is one transaction: whole or not at all. A change is visible to
@@ -185,6 +186,8 @@ struct store_flash {
     int64_t id;
     int64_t image; /* what it is an overlay on */
     uint64_t size;
+    uint64_t capacity;     /* its image's size: the most that a staging file can have */
+    bool staging;          /* a staging file's: over zeros, and of any size up to its capacity */
     uint16_t version;      /* changes when others must forget what they know of it */
     uint64_t delta_blocks; /* blocks that differ from its image; not known of a guest's flash */
     struct store_attr attr;
@@ -196,6 +199,7 @@ struct store_guest {
     int64_t created_at;
     struct store_firmware firmware;
     struct store_flash flash;
+    bool vars_removed; /* its vars was unlinked: the flash is what it will begin as again */
 };
 
 /* Adds guests of one firmware, all or none: each gets a flash on the nvram-template (split) or on
@@ -204,7 +208,7 @@ struct store_guest {
 int store_guest_add(struct store *store, const char *firmware, const char *const *names,
                     size_t count, const struct store_attr *attr, struct error *err);
 
-/* Removes guests with all that is theirs, all or none. -ENOENT names the guest. */
+/* Removes guests with all that is theirs, all or none. -ENOENT and -ETXTBSY name the guest. */
 int store_guest_remove(struct store *store, const char *const *names, size_t count,
                        struct error *err);
 
@@ -283,11 +287,39 @@ ssize_t store_flash_read(struct store *store, int64_t flash, uint64_t offset, vo
 int store_flash_write(struct store *store, int64_t flash, uint64_t offset, const void *bytes,
                       size_t length, int64_t now, struct error *err);
 
+/* ---- Leases ----
+ *
+ * Whoever has a flash open for writing holds a lease on it, one for each time it was opened; all
+ * leases of a flash are of one process. They are changed by store_apply(). */
+
+#define STORE_COMMAND_MAX 63
+#define STORE_PATH_MAX 4095
+
+struct store_opener {
+    int64_t pid;                         /* of the process; 0: in another pid namespace */
+    char command[STORE_COMMAND_MAX + 1]; /* its name; ASCII */
+};
+
+struct store_holder {
+    struct store_opener opener;
+    char mountpoint[STORE_PATH_MAX + 1]; /* where it was opened */
+    int64_t since;
+};
+
+/* 1 and who holds the flash (the first of its leases), or 0. */
+int store_lease_get(struct store *store, int64_t flash, struct store_holder *ret,
+                    struct error *err);
+
+/* Takes all leases of a flash away from who holds them. -ENOENT: there are none. */
+int store_lease_break(struct store *store, int64_t flash, struct error *err);
+
 /* One change of many that are committed together. */
 struct store_change {
     enum store_change_kind {
-        STORE_CHANGE_WRITE, /* offset, bytes, length, now: as store_flash_write() */
-        STORE_CHANGE_ATTR,  /* mask, attr: as store_flash_set_attr() */
+        STORE_CHANGE_WRITE,      /* offset, bytes, length, now: as store_flash_write() */
+        STORE_CHANGE_ATTR,       /* mask, attr: as store_flash_set_attr() */
+        STORE_CHANGE_LEASE_TAKE, /* lease; -ETXTBSY: another process holds the flash */
+        STORE_CHANGE_LEASE_DROP, /* lease: handle and version */
     } kind;
     int64_t flash;
     uint64_t offset;
@@ -296,15 +328,78 @@ struct store_change {
     int64_t now;
     unsigned mask;
     struct store_attr attr;
-    int result;               /* set by store_apply(): 0 or a negative errno */
-    struct store_flash after; /* set for STORE_CHANGE_ATTR: the flash as it is then */
+    struct store_lease {
+        int64_t handle;   /* one for each time that it is opened */
+        uint16_t version; /* of the flash that was opened */
+        struct store_opener opener;
+        const char *mountpoint;
+    } lease;
+    /* Set by store_apply(): */
+    int result;               /* 0 or a negative errno */
+    bool held;                /* of a lease: there are then some of this flash and version */
+    struct store_flash after; /* of STORE_CHANGE_ATTR: the flash as it is then */
 };
 
 /* Makes the changes, in order, in as few transactions as can be: each is whole or not at all, and
  * one that fails takes no other with it. Returns the first failure, of which `err` tells, or 0. */
 int store_apply(struct store *store, struct store_change *changes, size_t count, struct error *err);
 
-/* Sets every byte to 0xFF, as erasing a flash device does. */
-int store_flash_erase(struct store *store, int64_t flash, int64_t now, struct error *err);
+/* As truncate(2) where that makes sense: a flash is erased (every byte 0xFF) by size 0, left alone
+ * by its own size, and -EINVAL for any other; a staging file gets the size, -EFBIG past its
+ * capacity. */
+int store_flash_truncate(struct store *store, int64_t flash, uint64_t size, int64_t now,
+                         struct error *err);
+
+/* The first offset from `offset` on where there is data, or (`hole`) a hole: blocks of zeros are
+ * holes, all else is data, and so is nothing past the end. -ENXIO: there is none. */
+int64_t store_flash_seek(struct store *store, int64_t flash, uint64_t offset, bool hole,
+                         struct error *err);
+int64_t store_image_seek(struct store *store, int64_t image, uint64_t offset, bool hole,
+                         struct error *err);
+
+/* ---- Replacing a guest's vars ----
+ *
+ * Only a split guest has one; -EROFS for others. A flash that is replaced has no name any more, but
+ * who has it open goes on with it: it is an orphan until store_orphan_remove(). -ETXTBSY where it
+ * is open for writing. */
+
+/* Takes the name away; what it was is gone, but for its owner and mode. -ENOENT. */
+int store_vars_unlink(struct store *store, int64_t guest, struct error *err);
+
+/* Makes it again, as its template is, owned as `attr` says. -EEXIST. */
+int store_vars_create(struct store *store, int64_t guest, const struct store_attr *attr,
+                      struct error *err);
+
+/* Makes the flashes of guests what they began as; owner, mode and attributes stay. All or none;
+ * -ENOENT and -ETXTBSY name the guest. */
+int store_guest_reset(struct store *store, const char *const *names, size_t count,
+                      struct error *err);
+
+/* Staging files: empty at first, written as flashes are, then renamed over vars. */
+#define STORE_STAGING_MAX 4 /* of a guest */
+
+/* -EEXIST, -EDQUOT: there are STORE_STAGING_MAX. */
+int store_staging_create(struct store *store, int64_t guest, const char *name,
+                         const struct store_attr *attr, struct error *err);
+int store_staging_find(struct store *store, int64_t guest, const char *name,
+                       struct store_flash *ret, struct error *err);
+int store_staging_each(struct store *store, int64_t guest,
+                       int (*each)(const char *name, int64_t flash, void *data), void *data,
+                       struct error *err);
+int store_staging_remove(struct store *store, int64_t guest, const char *name, struct error *err);
+/* In place of another of the name, if there is one and `replace`; else -EEXIST. */
+int store_staging_rename(struct store *store, int64_t guest, const char *name, const char *new_name,
+                         bool replace, struct error *err);
+/* It becomes the guest's vars. -EINVAL: it has not the size of one; -EEXIST unless `replace`. */
+int store_staging_adopt(struct store *store, int64_t guest, const char *name, bool replace,
+                        struct error *err);
+
+/* Up to `max` orphans; returns their number. */
+int store_orphan_list(struct store *store, int64_t *flashes, size_t max, struct error *err);
+int store_orphan_remove(struct store *store, int64_t flash, struct error *err);
+
+/* Forgets what lives only as long as a mount: leases, staging files, orphans. For who knows that no
+ * mount is there; cheap if there is nothing. */
+int store_forget_mount(struct store *store, struct error *err);
 
 #endif

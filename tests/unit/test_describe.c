@@ -57,7 +57,8 @@ static void tells_of_a_split_guest(void **state)
     cleanup_json struct json_object *object = describe(*state, &guest);
     static const char *const names[] = {
         "schema_version", "guest",      "mode", "firmware", "firmware_description",
-        "owner",          "created_at", "code", "vars",     "usage"};
+        "owner",          "created_at", "code", "vars",     "holder",
+        "usage"};
     assert_members(object, names, sizeof names / sizeof names[0]);
     char digest[2 * STORE_DIGEST_SIZE + 3];
     assert_string_equal(at(object, "/schema_version"), "1");

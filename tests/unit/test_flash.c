@@ -135,7 +135,7 @@ static void random_writes_read_back(void **state)
     uint64_t seed = 42;
     for (int i = 1; i <= 600; i++) {
         if (i % 200 == 0) {
-            assert_ok(store_flash_erase(*state, flash, NOW, &err), err);
+            assert_ok(store_flash_truncate(*state, flash, 0, NOW, &err), err);
             memset(shadow, 0xFF, SHAPE_SIZE);
         } else {
             random_write(*state, flash, &seed, shadow, image);
@@ -179,7 +179,7 @@ static void an_absent_flash_is_told(void **state)
     assert_error(store_flash_get(*state, 9, &flash, &err), -ENOENT, err, error);
     assert_error((int)store_flash_read(*state, 9, 0, &byte, 1, &err), -ENOENT, err, error);
     assert_error(store_flash_write(*state, 9, 0, "x", 1, NOW, &err), -ENOENT, err, error);
-    assert_error(store_flash_erase(*state, 9, NOW, &err), -ENOENT, err, error);
+    assert_error(store_flash_truncate(*state, 9, 0, NOW, &err), -ENOENT, err, error);
     assert_error(store_flash_set_attr(*state, 9, STORE_ATTR_UID, &changed, &err), -ENOENT, err,
                  error);
     assert_int_equal(fixture_status(*state).private_blocks, 0);
@@ -215,7 +215,7 @@ static void erasing_gives_ones(void **state)
     int64_t flash = fixture_guest(*state, "ovmf", "web01").flash.id;
     struct error err = {0};
     write_flash(*state, flash, 3000, "changed", 7);
-    assert_ok(store_flash_erase(*state, flash, NOW + 1, &err), err);
+    assert_ok(store_flash_truncate(*state, flash, 0, NOW + 1, &err), err);
     assert_holds(*state, flash, "FFFFF");
     assert_int_equal(usage(*state, flash).delta_blocks, 4);
     assert_int_equal(usage(*state, flash).stored_bytes, 0);
@@ -340,7 +340,7 @@ static void what_was_deleted_is_overwritten(void **state)
     struct store_guest second;
     assert_ok(store_guest_remove(*state, names, 1, &err), err);
     assert_ok(store_guest_by_name(*state, "web02", &second, &err), err);
-    assert_ok(store_flash_erase(*state, second.flash.id, NOW, &err), err);
+    assert_ok(store_flash_truncate(*state, second.flash.id, 0, NOW, &err), err);
     fixture_reopen(state, 0);
     assert_false(file_contains(FIXTURE_STORE, secrets[0]));
     assert_false(file_contains(FIXTURE_STORE, secrets[1]));
