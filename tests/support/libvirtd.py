@@ -28,6 +28,16 @@ END_SECONDS = 30
 
 # Each is a directory of libvirtd's own, at this place.
 PLACES = {"etc": "/etc/libvirt", "run": "/run", "lib": "/var/lib", "log": "/var/log"}
+# Without kvm: where that is there but QEMU cannot use it, libvirt asks again at each command.
+DEV_SCRIPT = """\
+mkdir dev
+mount -t tmpfs -o mode=755 dev dev
+cp -a /dev/full /dev/null /dev/ptmx /dev/random /dev/tty /dev/urandom /dev/zero dev
+mkdir dev/pts
+mount --move /dev/pts dev/pts
+umount --recursive --lazy /dev
+mount --move dev /dev
+"""
 LIBVIRTD_CONF = """\
 auth_unix_ro = "none"
 auth_unix_rw = "none"
@@ -66,13 +76,13 @@ class Libvirtd:
         binds = [(cache, "/var/cache"), (directory / "passwd", "/etc/passwd"),
                  (directory / "group", "/etc/group"),
                  *((directory / name, place) for name, place in PLACES.items())]
-        binds.append((Path('/dev/null'), '/dev/kvm'))
-        script = "".join(f"mount --bind '{source}' {place}\n" for source, place in binds)
+        script = DEV_SCRIPT + "".join(
+            f"mount --bind '{source}' {place}\n" for source, place in binds)
         # The shell reaps: libvirt waits for each QEMU to be gone, and not every init is quick.
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
-                 "sh", "-ec", f"{script}libvirtd & wait $!"],
+                 "sh", "-ec", f"{script}libvirtd & wait $!"], cwd=directory,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     @staticmethod
