@@ -1,4 +1,4 @@
-/* fwfs guest add, list, show, rm, rename, reset, release, qemu, libvirt. */
+/* fwfs guest add, list, show, rm, undelete, rename, reset, release. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -12,8 +12,6 @@
 #include "cli/names.h"
 #include "cli/output.h"
 #include "guest/describe.h"
-#include "guest/libvirt.h"
-#include "guest/qemu.h"
 
 /* Only its owner may read a guest's variables: they hold what its disks are unlocked with. */
 #define FLASH_PERMISSIONS 0600
@@ -68,7 +66,7 @@ static int run_add(struct cli *cli, int argc, char **argv, struct error *err)
     return cli_advise(cli, r, -EEXIST, taken_advice);
 }
 
-/* All that the operands name, in one transaction. */
+/* All that the operands name, in one transaction. Options are taken already. */
 static int run_on_guests(struct cli *cli, int argc, char **argv,
                          int (*act)(struct store *store, const char *const *names, size_t count,
                                     struct error *err),
@@ -76,9 +74,7 @@ static int run_on_guests(struct cli *cli, int argc, char **argv,
 {
     cleanup(store_closep) struct store *store = NULL;
     cleanup(names_clear) struct names guests = {0};
-    int r = cli_option(cli, argc, argv, no_options, err);
-    if (r == 0)
-        r = cli_operands(cli, argc, argv, 1, argc, err);
+    int r = cli_operands(cli, argc, argv, 1, argc, err);
     if (r == 0)
         r = names_from_operands(cli, "guest", argc, argv, &guests, err);
     if (r == 0)
@@ -92,7 +88,17 @@ static int run_on_guests(struct cli *cli, int argc, char **argv,
 
 static int run_rm(struct cli *cli, int argc, char **argv, struct error *err)
 {
-    return run_on_guests(cli, argc, argv, store_guest_remove, err);
+    enum { PURGE = 1 << 8 };
+    static const struct option options[] = {{"purge", no_argument, NULL, PURGE},
+                                            CLI_GLOBAL_OPTIONS};
+    bool purge = false;
+    int option;
+    while ((option = cli_option(cli, argc, argv, options, err)) != 0) {
+        if (option < 0)
+            return option;
+        purge = true;
+    }
+    return run_on_guests(cli, argc, argv, purge ? store_guest_purge : store_guest_remove, err);
 }
 
 static int run_rename(struct cli *cli, int argc, char **argv, struct error *err)
@@ -116,12 +122,12 @@ static int run_rename(struct cli *cli, int argc, char **argv, struct error *err)
 
 static int run_reset(struct cli *cli, int argc, char **argv, struct error *err)
 {
-    return run_on_guests(cli, argc, argv, store_guest_reset, err);
+    int r = cli_option(cli, argc, argv, no_options, err);
+    return r < 0 ? r : run_on_guests(cli, argc, argv, store_guest_reset, err);
 }
 
-/* Opens the store and finds the guest that the one operand names. */
-static int find_guest(struct cli *cli, int argc, char **argv, unsigned flags, struct store **store,
-                      struct store_guest *guest, struct error *err)
+int cli_find_guest(struct cli *cli, int argc, char **argv, unsigned flags, struct store **store,
+                   struct store_guest *guest, struct error *err)
 {
     int r = cli_operands(cli, argc, argv, 1, 1, err);
     if (r == 0)
@@ -132,6 +138,22 @@ static int find_guest(struct cli *cli, int argc, char **argv, unsigned flags, st
         return r;
     r = store_guest_by_name(*store, argv[optind], guest, err);
     return cli_advise(cli, r, -ENOENT, list_advice);
+}
+
+static int run_undelete(struct cli *cli, int argc, char **argv, struct error *err)
+{
+    cleanup(store_closep) struct store *store = NULL;
+    int r = cli_option(cli, argc, argv, no_options, err);
+    if (r == 0)
+        r = cli_operands(cli, argc, argv, 1, 1, err);
+    if (r == 0)
+        r = cli_check_name(cli, "guest", argv[optind], err);
+    if (r == 0)
+        r = cli_open_store(cli, 0, &store, err);
+    if (r < 0)
+        return r;
+    r = store_guest_undelete(store, argv[optind], err);
+    return cli_advise(cli, r, -EEXIST, "'fwfs guest rename' that first");
 }
 
 /* A process of this number that is there may well be the one that holds it. */
@@ -160,7 +182,7 @@ static int run_release(struct cli *cli, int argc, char **argv, struct error *err
     cleanup(store_closep) struct store *store = NULL;
     struct store_guest guest;
     struct store_holder holder;
-    int r = find_guest(cli, argc, argv, 0, &store, &guest, err);
+    int r = cli_find_guest(cli, argc, argv, 0, &store, &guest, err);
     if (r == 0)
         r = store_lease_get(store, guest.flash.id, &holder, err);
     if (r <= 0)
@@ -249,7 +271,7 @@ static int run_show(struct cli *cli, int argc, char **argv, struct error *err)
     struct store_guest guest;
     int r = cli_option(cli, argc, argv, no_options, err);
     if (r == 0)
-        r = find_guest(cli, argc, argv, STORE_READ_ONLY, &store, &guest, err);
+        r = cli_find_guest(cli, argc, argv, STORE_READ_ONLY, &store, &guest, err);
     if (r < 0)
         return r;
     if (cli->json) {
@@ -263,131 +285,6 @@ static int run_show(struct cli *cli, int argc, char **argv, struct error *err)
     if (object)
         r = describe_guest(store, &guest, object, err);
     return r < 0 ? r : output_object(steal_ptr(object), err);
-}
-
-/* ---- qemu and libvirt ---- */
-
-/* As find_guest(), and the mount point's absolute path, which the caller frees. */
-static int find_mounted_guest(struct cli *cli, int argc, char **argv, const char *mountpoint,
-                              struct store **store, struct store_guest *guest, char **absolute,
-                              struct error *err)
-{
-    if (!mountpoint)
-        return cli_usage(cli, err, "--mountpoint DIR is missing");
-    int r = find_guest(cli, argc, argv, STORE_READ_ONLY, store, guest, err);
-    if (r < 0)
-        return r;
-    *absolute = realpath(mountpoint, NULL);
-    if (!*absolute)
-        return error_set(err, -errno,
-                         "mount point %s: %s; name the directory that 'fwfs mount' "
-                         "was given",
-                         mountpoint, strerror(errno));
-    return 0;
-}
-
-/* An option and its value a line. */
-static int print_arguments(const struct qemu_arguments *arguments, struct error *err)
-{
-    for (size_t i = 0; i < arguments->count; i++) {
-        if (i > 0)
-            putchar(*arguments->values[i] == '-' ? '\n' : ' ');
-        int r = output_shell_word(arguments->values[i], err);
-        if (r < 0)
-            return r;
-    }
-    putchar('\n');
-    return 0;
-}
-
-static int print_arguments_json(const struct store_guest *guest,
-                                const struct qemu_arguments *arguments, struct error *err)
-{
-    cleanup_json struct json_object *object = describe_new();
-    cleanup_json struct json_object *array = json_object_new_array();
-    int r = object && array ? 0 : -ENOMEM;
-    for (size_t i = 0; r == 0 && i < arguments->count; i++)
-        r = json_append(array, json_object_new_string(arguments->values[i]));
-    if (r == 0)
-        r = json_add(object, "guest", json_object_new_string(guest->name));
-    if (r == 0)
-        r = json_add(object, "arguments", steal_ptr(array));
-    if (r < 0)
-        return error_set(err, r, "no memory for the output");
-    return output_json(steal_ptr(object), err);
-}
-
-static int run_qemu(struct cli *cli, int argc, char **argv, struct error *err)
-{
-    enum { MOUNTPOINT = 1 << 8 };
-    static const struct option options[] = {
-        {"mountpoint", required_argument, NULL, MOUNTPOINT},
-        CLI_GLOBAL_OPTIONS,
-    };
-    const char *mountpoint = NULL;
-    int option;
-    while ((option = cli_option(cli, argc, argv, options, err)) != 0) {
-        if (option < 0)
-            return option;
-        mountpoint = optarg;
-    }
-
-    cleanup(store_closep) struct store *store = NULL;
-    cleanup(qemu_arguments_clear) struct qemu_arguments arguments = {0};
-    cleanup_free char *absolute = NULL;
-    struct store_guest guest;
-    int r = find_mounted_guest(cli, argc, argv, mountpoint, &store, &guest, &absolute, err);
-    if (r < 0)
-        return r;
-    r = qemu_guest_arguments(store, &guest, absolute, &arguments, err);
-    if (r < 0)
-        return r;
-    return cli->json ? print_arguments_json(&guest, &arguments, err)
-                     : print_arguments(&arguments, err);
-}
-
-static int print_domain_json(const struct store_guest *guest, const char *domain, struct error *err)
-{
-    cleanup_json struct json_object *object = describe_new();
-    if (!object || json_add(object, "guest", json_object_new_string(guest->name)) < 0 ||
-        json_add(object, "domain", json_object_new_string(domain)) < 0)
-        return error_set(err, -ENOMEM, "no memory for the output");
-    return output_json(steal_ptr(object), err);
-}
-
-static int run_libvirt(struct cli *cli, int argc, char **argv, struct error *err)
-{
-    enum { MOUNTPOINT = 1 << 8, VIRT_TYPE };
-    static const struct option options[] = {
-        {"mountpoint", required_argument, NULL, MOUNTPOINT},
-        {"virt-type", required_argument, NULL, VIRT_TYPE},
-        CLI_GLOBAL_OPTIONS,
-    };
-    const char *mountpoint = NULL;
-    enum virt_type type = VIRT_TYPE_KVM;
-    int option;
-    while ((option = cli_option(cli, argc, argv, options, err)) != 0) {
-        if (option < 0)
-            return option;
-        if (option == MOUNTPOINT)
-            mountpoint = optarg;
-        else if (virt_type_parse(optarg, &type) < 0)
-            return cli_usage(cli, err, "'%s' is no virt-type: it is kvm or qemu", optarg);
-    }
-
-    cleanup(store_closep) struct store *store = NULL;
-    cleanup_free char *absolute = NULL;
-    cleanup_free char *domain = NULL;
-    struct store_guest guest;
-    int r = find_mounted_guest(cli, argc, argv, mountpoint, &store, &guest, &absolute, err);
-    if (r == 0)
-        r = libvirt_guest_domain(store, &guest, absolute, type, &domain, err);
-    if (r < 0)
-        return r;
-    if (cli->json)
-        return print_domain_json(&guest, domain, err);
-    output_xml(domain);
-    return 0;
 }
 
 /* ---- Help ---- */
@@ -430,11 +327,23 @@ static const char show_help[] =
     "  fwfs guest show web01\n";
 
 static const char rm_help[] =
-    "Removes guests with all that they wrote, all or none of them. Exit code 3: one of them\n"
-    "does not exist; 4: one is in use.\n"
+    "Removes guests, all or none of them. For seven days 'fwfs guest undelete' brings them back.\n"
+    "Exit code 3: one of them does not exist; 4: one is in use.\n"
+    "\n"
+    "Options:\n"
+    "  --purge  at once and for good, with all that they wrote; also those of these names that\n"
+    "           were removed before\n"
     "\n"
     "Example:\n"
     "  fwfs guest rm web01 web02\n";
+
+static const char undelete_help[] =
+    "Brings back the guest of this name that was removed last, with all that it wrote and its\n"
+    "snapshots. Exit code 3: none was, in the last seven days. A guest of that name is an error\n"
+    "(1).\n"
+    "\n"
+    "Example:\n"
+    "  fwfs guest undelete web01\n";
 
 static const char rename_help[] =
     "Gives a guest another name. What it wrote stays as it is, and what is open stays open.\n"
@@ -462,39 +371,6 @@ static const char release_help[] =
     "\n"
     "Example:\n"
     "  fwfs guest release web01\n";
-
-static const char qemu_help[] =
-    "Prints the arguments that start this guest in QEMU from its directory in the mount, quoted\n"
-    "for a shell, an option and its value a line: the machine with its flash devices, read-only\n"
-    "where the mode says so, and what the firmware's features require. All else of the command\n"
-    "line (memory, disks, cards) is yours. Exit code 3: no such guest, or mount point.\n"
-    "\n"
-    "Options:\n"
-    "  --mountpoint DIR  where the store is mounted\n"
-    "\n"
-    "Examples:\n"
-    "  qemu-system-x86_64 $(fwfs guest qemu web01 --mountpoint /fw) -m 512 -nographic\n"
-    "where names or paths need quotes:\n"
-    "  eval \"qemu-system-x86_64 $(fwfs guest qemu 'web 01' --mountpoint /fw | tr '\\n' ' ') -m "
-    "512\"\n";
-
-static const char libvirt_help[] =
-    "Prints a whole libvirt domain for this guest, as XML: the machine, its firmware and its\n"
-    "variables from the guest's directory in the mount, a processor, 1 GiB of memory and a serial\n"
-    "console. 'virsh define' takes it as it is; disks and networks are yours to add. Exit code 3:\n"
-    "no such guest, or mount point.\n"
-    "\n"
-    "QEMU must be able to reach the mount point, and to write to the guest's files: libvirt sees\n"
-    "to 'vars', but in mode combined 'code' must have QEMU's owner, as from --owner of 'fwfs "
-    "guest\n"
-    "add'. Where AppArmor confines libvirt, mount below /srv, /mnt or /var/lib/libvirt/images.\n"
-    "\n"
-    "Options:\n"
-    "  --mountpoint DIR   where the store is mounted\n"
-    "  --virt-type TYPE   kvm (if not given) or qemu, which emulates the processor\n"
-    "\n"
-    "Example:\n"
-    "  fwfs guest libvirt web01 --mountpoint /srv/fw > web01.xml && virsh define web01.xml\n";
 
 const struct command guest_commands[] = {
     {
@@ -528,10 +404,18 @@ const struct command guest_commands[] = {
     {
         .noun = "guest",
         .verb = "rm",
-        .synopsis = "GUEST…",
+        .synopsis = "[--purge] GUEST…",
         .summary = "remove guests and what they wrote",
         .help = rm_help,
         .run = run_rm,
+    },
+    {
+        .noun = "guest",
+        .verb = "undelete",
+        .synopsis = "GUEST",
+        .summary = "bring back a guest that was removed",
+        .help = undelete_help,
+        .run = run_undelete,
     },
     {
         .noun = "guest",
@@ -556,22 +440,6 @@ const struct command guest_commands[] = {
         .summary = "take a guest away from who has it open",
         .help = release_help,
         .run = run_release,
-    },
-    {
-        .noun = "guest",
-        .verb = "qemu",
-        .synopsis = "GUEST --mountpoint DIR",
-        .summary = "print the QEMU arguments that start a guest",
-        .help = qemu_help,
-        .run = run_qemu,
-    },
-    {
-        .noun = "guest",
-        .verb = "libvirt",
-        .synopsis = "GUEST --mountpoint DIR [--virt-type kvm|qemu]",
-        .summary = "print the libvirt domain that starts a guest",
-        .help = libvirt_help,
-        .run = run_libvirt,
     },
     {0},
 };

@@ -68,11 +68,9 @@ void batch_write(fuse_req_t req, uint64_t inode, int64_t flash, uint64_t offset,
                               .now = 0}; /* the kernel keeps the times, and sends them */
 }
 
-void batch_attr(fuse_req_t req, uint64_t inode, int64_t flash, unsigned mask,
-                const struct store_attr *attr)
+void batch_attr(fuse_req_t req, uint64_t inode, const struct store_change *change)
 {
-    add(req, inode, BATCH_ANSWER_ATTR)->change = (struct store_change){
-        .kind = STORE_CHANGE_ATTR, .flash = flash, .mask = mask, .attr = *attr};
+    add(req, inode, BATCH_ANSWER_ATTR)->change = *change;
 }
 
 void batch_sync(fuse_req_t req, uint64_t inode)

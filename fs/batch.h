@@ -26,7 +26,7 @@ struct batch_entry {
         BATCH_ANSWER_RELEASE,
     } answer;
     uint64_t inode;
-    int64_t deadline_ms;        /* of an open that waits for a lease; 0: it has not waited yet */
+    int64_t deadline_ms;        /* of what waits for a lease; 0: it has not waited yet */
     struct store_change change; /* its bytes are the batch's */
 };
 
@@ -44,8 +44,7 @@ void batch_unbind(void);
 /* Takes the request over: it will be answered by batch_commit(). */
 void batch_write(fuse_req_t req, uint64_t inode, int64_t flash, uint64_t offset, const void *bytes,
                  size_t length);
-void batch_attr(fuse_req_t req, uint64_t inode, int64_t flash, unsigned mask,
-                const struct store_attr *attr);
+void batch_attr(fuse_req_t req, uint64_t inode, const struct store_change *change);
 void batch_sync(fuse_req_t req, uint64_t inode);
 
 /* Opens a flash for writing; answered as `answer` says, when the lease is had. */

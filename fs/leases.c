@@ -1,5 +1,5 @@
-/* A list under one lock, a leaf. The thread takes it whole, tries each, and what is refused again
- * is back by way of leases_wait(). */
+/* One lock, a leaf, guards a list and a count of what was dropped. The thread takes it whole, tries
+ * each, and what is refused again is back by way of leases_wait(). */
 #include "fs/leases.h"
 
 #include <errno.h>
@@ -17,6 +17,8 @@
 #define PATIENCE_MS 1000
 /* In case the lease was dropped by another than this worker. */
 #define RETRY_MS 50
+/* Of the loop's threads: the others are to take the RELEASE that is waited for. */
+#define PAUSED_MAX 2
 
 struct node {
     struct node *next;
@@ -29,7 +31,9 @@ struct leases {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct node *head, **tail;
-    bool dropped, ending;
+    uint64_t drops;
+    unsigned paused;
+    bool ending;
 };
 
 static void refuse(struct leases *leases, const struct batch_entry *entry)
@@ -67,16 +71,15 @@ void leases_wait(struct leases *leases, const struct batch_entry *entry)
     pthread_mutex_lock(&leases->lock);
     *leases->tail = node;
     leases->tail = &node->next;
-    pthread_cond_signal(&leases->changed);
+    pthread_cond_broadcast(&leases->changed);
     pthread_mutex_unlock(&leases->lock);
 }
 
 void leases_dropped(struct leases *leases)
 {
     pthread_mutex_lock(&leases->lock);
-    leases->dropped = true;
-    if (leases->head)
-        pthread_cond_signal(&leases->changed);
+    leases->drops++;
+    pthread_cond_broadcast(&leases->changed);
     pthread_mutex_unlock(&leases->lock);
 }
 
@@ -90,9 +93,28 @@ static void pause_for_drop(struct leases *leases)
         until.tv_nsec -= 1000000000L;
         until.tv_sec++;
     }
-    while (!leases->dropped &&
+    uint64_t before = leases->drops;
+    while (leases->drops == before &&
            pthread_cond_timedwait(&leases->changed, &leases->lock, &until) != ETIMEDOUT)
         ;
+}
+
+bool leases_pause(struct leases *leases, int64_t *deadline_ms)
+{
+    int64_t now = state_clock_ms();
+    if (*deadline_ms == 0)
+        *deadline_ms = now + PATIENCE_MS;
+    if (now >= *deadline_ms)
+        return false;
+    pthread_mutex_lock(&leases->lock);
+    bool may = leases->paused < PAUSED_MAX;
+    if (may) {
+        leases->paused++;
+        pause_for_drop(leases);
+        leases->paused--;
+    }
+    pthread_mutex_unlock(&leases->lock);
+    return may;
 }
 
 /* All that waits, when it is time to try it; NULL when it is time to end and nothing waits. */
@@ -103,7 +125,6 @@ static struct node *take_all(struct leases *leases)
         pthread_cond_wait(&leases->changed, &leases->lock);
     if (leases->head)
         pause_for_drop(leases);
-    leases->dropped = false;
     struct node *taken = leases->head;
     leases->head = NULL;
     leases->tail = &leases->head;

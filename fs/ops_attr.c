@@ -45,22 +45,6 @@ static unsigned attr_to_set(const struct stat *st, int to_set, struct store_attr
            (to_set & FUSE_SET_ATTR_MTIME ? STORE_ATTR_MTIME : 0);
 }
 
-/* Who has it open may truncate it; by name, only if nobody else has it open for writing. */
-static int truncate_flash(fuse_req_t req, int64_t flash, uint64_t size, bool is_open,
-                          struct error *err)
-{
-    struct store *store = ops_view(req)->store;
-    struct store_holder holder;
-    struct store_opener caller;
-    int held = is_open ? 0 : store_lease_get(store, flash, &holder, err);
-    if (held < 0)
-        return held;
-    process_describe(fuse_req_ctx(req)->pid, &caller);
-    if (held > 0 && (caller.pid == 0 || caller.pid != holder.opener.pid))
-        return -ETXTBSY;
-    return store_flash_truncate(store, flash, size, ops_now(), err);
-}
-
 /* A guest's directory follows its flash, in both directions: a stateless guest has no other file
  * that could be given to its tenant. */
 static int set_guest(struct view *view, int64_t id, const struct stat *st, int to_set,
@@ -78,21 +62,20 @@ static int set_guest(struct view *view, int64_t id, const struct stat *st, int t
     return store_flash_set_attr(view->store, guest.flash.id, mask, &attr, err);
 }
 
-/* Truncation is rare and changes blocks, so it is a transaction of its own; the rest is the
- * kernel's steady flow of times. */
 static void set_flash(fuse_req_t req, fuse_ino_t ino, int64_t flash, const struct stat *st,
                       int to_set, bool is_open)
 {
-    struct error err = {0};
-    struct store_attr attr;
-    int r = 0;
-    if (to_set & FUSE_SET_ATTR_SIZE)
-        r = truncate_flash(req, flash, (uint64_t)st->st_size, is_open, &err);
-    unsigned mask = attr_to_set(st, to_set, &attr);
-    if (r < 0)
-        ops_fail(req, r, &err);
-    else
-        batch_attr(req, ino, flash, mask, &attr);
+    struct store_change change = {.kind = STORE_CHANGE_ATTR,
+                                  .flash = flash,
+                                  .now = ops_now(),
+                                  .size = (uint64_t)st->st_size,
+                                  .is_open = is_open};
+    change.mask = attr_to_set(st, to_set, &change.attr);
+    if (to_set & FUSE_SET_ATTR_SIZE) {
+        change.mask |= STORE_ATTR_SIZE;
+        process_describe(fuse_req_ctx(req)->pid, &change.lease.opener);
+    }
+    batch_attr(req, ino, &change);
 }
 
 void ops_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
@@ -111,6 +94,9 @@ void ops_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
             break;
         case INODE_CODE:
         case INODE_GENERATED:
+        case INODE_SNAPSHOTS:
+        case INODE_POINT:
+        case INODE_PAST:
             r = -EROFS;
             break;
         case INODE_ROOT:

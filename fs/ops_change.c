@@ -6,6 +6,7 @@
 #include <fcntl.h>
 
 #include "fs/batch.h"
+#include "fs/leases.h"
 #include "fs/loop.h"
 #include "fs/namespace.h"
 #include "fs/ops.h"
@@ -52,17 +53,31 @@ void ops_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
         fuse_reply_entry(req, &entry);
 }
 
+/* True if something in the way may be gone by now, and it is to be tried again. */
+static bool try_again(fuse_req_t req, int r, int64_t *deadline_ms)
+{
+    return r == -ETXTBSY && leases_pause(ops_context(req)->leases, deadline_ms);
+}
+
 void ops_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct error err = {0};
-    int r = namespace_rmdir(ops_view(req), parent, name, &err);
+    int64_t deadline_ms = 0;
+    int r;
+    do {
+        r = namespace_rmdir(ops_view(req), parent, name, &err);
+    } while (try_again(req, r, &deadline_ms));
     reply(req, unless_done_before(r, -ENOENT), &err);
 }
 
 void ops_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct error err = {0};
-    int r = namespace_unlink(ops_view(req), parent, name, &err);
+    int64_t deadline_ms = 0;
+    int r;
+    do {
+        r = namespace_unlink(ops_view(req), parent, name, &err);
+    } while (try_again(req, r, &deadline_ms));
     reply(req, unless_done_before(r, -ENOENT), &err);
 }
 
@@ -71,7 +86,11 @@ void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t 
 {
     struct error err = {0};
     struct stat st;
-    int r = namespace_rename(ops_view(req), parent, name, new_parent, new_name, flags, &err);
+    int64_t deadline_ms = 0;
+    int r;
+    do {
+        r = namespace_rename(ops_view(req), parent, name, new_parent, new_name, flags, &err);
+    } while (try_again(req, r, &deadline_ms));
     if (r == -ENOENT && view_lookup(ops_view(req), new_parent, new_name, &st, NULL) == 0)
         r = unless_done_before(r, -ENOENT);
     reply(req, r, &err);

@@ -7,7 +7,19 @@
 
 static bool is_refusal(int r)
 {
-    return r == -EFBIG || r == -ENOENT || r == -ETXTBSY;
+    return r == -EFBIG || r == -ENOENT || r == -ETXTBSY || r == -EINVAL;
+}
+
+static int apply_attr(struct db *db, struct store_change *change, struct error *err)
+{
+    int r = 0;
+    if (change->mask & STORE_ATTR_SIZE && !change->is_open)
+        r = lease_refuse_other(db, change->flash, change->lease.opener.pid, err);
+    if (r == 0 && change->mask & STORE_ATTR_SIZE)
+        r = flash_truncate(db, change->flash, change->size, change->now, err);
+    return r < 0 ? r
+                 : flash_set_attr(db, change->flash, change->mask, &change->attr, &change->after,
+                                  err);
 }
 
 static int apply_one(struct db *db, struct store_change *change, struct error *err)
@@ -17,7 +29,7 @@ static int apply_one(struct db *db, struct store_change *change, struct error *e
         return flash_write(db, change->flash, change->offset, change->bytes, change->length,
                            change->now, err);
     case STORE_CHANGE_ATTR:
-        return flash_set_attr(db, change->flash, change->mask, &change->attr, &change->after, err);
+        return apply_attr(db, change, err);
     case STORE_CHANGE_LEASE_TAKE:
         return lease_take(db, change->flash, &change->lease, &change->held, err);
     case STORE_CHANGE_LEASE_DROP:

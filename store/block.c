@@ -64,6 +64,8 @@ int block_decode(struct codec *codec, struct block_data data, uint8_t ret[STORE_
     case BLOCK_ONES:
         memset(ret, 0xFF, STORE_BLOCK_SIZE);
         return 0;
+    case BLOCK_BELOW:
+        break;
     }
     return -EUCLEAN;
 }

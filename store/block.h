@@ -20,6 +20,7 @@ enum block_encoding {
     BLOCK_ZEROS = 2,   /* no data: 0x00 throughout */
     BLOCK_ONES = 3,    /* no data: 0xFF throughout */
     BLOCK_PENDING = 4, /* the bytes; compressing has not been tried yet */
+    BLOCK_BELOW = 8,   /* of a restore point, no data: as the image below */
 };
 
 /* What a connection needs to encode and decode. */

@@ -42,10 +42,7 @@ static int compress_one(struct db *db, int64_t key, struct error *err)
     int r = get_pending(db, key, block, err);
     if (r == -EUCLEAN) {
         r = db_run(db, err, give_up, "i", key);
-        return r < 0 ? r
-                     : error_set(err, -EUCLEAN, "the store is damaged: flash %lld at offset %lld",
-                                 (long long)(key >> FLASH_BLOCK_INDEX_BITS),
-                                 (long long)flash_block_index(key) * STORE_BLOCK_SIZE);
+        return r < 0 ? r : block_damaged(key, err);
     }
     if (r <= 0)
         return r;
@@ -126,5 +123,8 @@ int store_maintain(struct store *store, struct error *err)
     int count = compress_batch(store, err);
     if (count < 0)
         return count;
-    return count == BATCH ? 1 : shrink_file(store, err);
+    if (count == BATCH)
+        return 1;
+    int r = removed_expire(store, err);
+    return r != 0 ? r : shrink_file(store, err);
 }

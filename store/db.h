@@ -13,7 +13,7 @@
 #include "base/error.h"
 #include "store/block.h"
 
-#define DB_STATEMENTS_MAX 64
+#define DB_STATEMENTS_MAX 128
 
 struct db {
     sqlite3 *handle;

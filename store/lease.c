@@ -100,11 +100,18 @@ int lease_drop(struct db *db, int64_t flash, const struct store_lease *lease, bo
     return r < 0 ? r : is_held(db, flash, lease->version, held, err);
 }
 
-int lease_refuse_held(struct db *db, int64_t flash, struct error *err)
+int lease_refuse_other(struct db *db, int64_t flash, int64_t pid, struct error *err)
 {
     struct store_holder holder;
     int r = find_holder(db, flash, &holder, err);
-    return r > 0 ? refuse(&holder, err) : r;
+    if (r > 0 && (pid == 0 || holder.opener.pid != pid))
+        return refuse(&holder, err);
+    return r < 0 ? r : 0;
+}
+
+int lease_refuse_held(struct db *db, int64_t flash, struct error *err)
+{
+    return lease_refuse_other(db, flash, 0, err);
 }
 
 int store_lease_get(struct store *store, int64_t flash, struct store_holder *ret, struct error *err)

@@ -69,9 +69,10 @@ static int open_writer(struct store *store, struct error *err)
         return 0;
     enum db_open_mode mode = store->flags & STORE_LAZY_SYNC ? DB_WRITE_LAZY : DB_WRITE;
     int r = db_open(store->path, mode, &store->writer, err);
-    if (r == 0)
-        sqlite3_wal_hook(store->writer->handle, count_log_pages, store);
-    return r;
+    if (r < 0)
+        return r;
+    sqlite3_wal_hook(store->writer->handle, count_log_pages, store);
+    return 0;
 }
 
 int txn_begin(struct store *store, struct txn *txn, struct error *err)

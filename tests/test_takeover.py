@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -16,7 +17,7 @@ import pytest
 
 from efi_shell import EfiShell
 from support.hammers import Hammers, Record, drop_caches
-from support.ovmf import DESCRIPTORS, OVMF_COMBINED, changed_blocks
+from support.ovmf import DESCRIPTORS, OVMF_CODE, OVMF_COMBINED, OVMF_VARS, changed_blocks
 from support.program import Fwfs
 from support.server import END_SECONDS, Server
 from support.varstore import GLOBAL, boot_entries, boot_order, read_variables
@@ -100,6 +101,29 @@ def test_a_worker_that_hangs_is_replaced(serve: Serve, guests: list[str], hammer
     assert server.status()["restart_count"] == 2
 
 
+def test_a_worker_that_does_not_die_is_replaced(serve: Serve, guests: list[str], release_bin: Path,
+                                                tmp_path: Path,
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of its threads waits in the kernel for what only the next worker can answer."""
+    order = tmp_path / "stuck-worker"
+    with monkeypatch.context() as stuck:
+        stuck.setenv("LD_PRELOAD", str(release_bin.parent / "tests" / "stuck_worker.so"))
+        stuck.setenv("STUCK_WORKER", str(order))
+        server = serve("-o", "hang=1")
+    first = server.worker()
+    flash = server.mountpoint / guests[0] / "code"
+    order.touch()
+    with flash.open("r+b", buffering=0) as file:
+        file.write(b"kept")
+        os.fsync(file.fileno())
+        assert not order.exists()
+    assert flash.read_bytes()[:4] == b"kept"
+    assert server.worker() != first and server.status()["restart_count"] == 1
+    assert f"worker {first} does not answer; it is killed" in server.log()
+    assert "the worker was killed and does not end" in server.log()
+    assert eventually(lambda: not Path(f"/proc/{first}").exists()), "it was not reaped"
+
+
 def test_without_its_supervisor_it_goes_on(serve: Serve, guests: list[str], hammers: Make,
                                            rng: random.Random, record_property: Record) -> None:
     server = serve()
@@ -157,25 +181,81 @@ REQUESTS: dict[str, tuple[int, Callable[[Path], object]]] = {
 }
 
 
+class DeadlyServer:
+    """Its worker can be told to die before it answers."""
+
+    def __init__(self, serve: Serve, release_bin: Path, order: Path,
+                 monkeypatch: pytest.MonkeyPatch) -> None:
+        self._order = order
+        with monkeypatch.context() as deadly:
+            deadly.setenv("LD_PRELOAD", str(release_bin.parent / "tests" / "deadly_answer.so"))
+            deadly.setenv("DEADLY_ANSWER", str(order))
+            self.server = serve("-o", "firmware=split")
+        self.mountpoint = self.server.mountpoint
+
+    def die_of(self, opcode: int, ask: Callable[[], object]) -> None:
+        """Has the answer to this request fail, and the request asked again of the next worker."""
+        # What the kernel has cached it need not ask for.
+        drop_caches()
+        self._order.write_text(str(opcode))
+        ask()
+        assert eventually(lambda: self.server.status()["restart_count"] == 1, END_SECONDS), \
+            "not asked"
+        assert not self._order.exists()
+
+
+@pytest.fixture
+def deadly(fwfs: Fwfs, serve: Serve, release_bin: Path, tmp_path: Path,
+           monkeypatch: pytest.MonkeyPatch) -> DeadlyServer:
+    fwfs("firmware", "add", "split", "--executable", OVMF_CODE, "--nvram-template", OVMF_VARS)
+    fwfs("guest", "add", "--firmware", "split", "web01", "web02")
+    return DeadlyServer(serve, release_bin, tmp_path / "deadly-answer", monkeypatch)
+
+
+def is_free(fwfs: Fwfs, guest: str) -> bool:
+    """Nobody has it open for writing."""
+    return json.loads(fwfs("guest", "show", guest, "--json").stdout)["holder"] is None
+
+
 @pytest.mark.parametrize("request_name", REQUESTS)
-def test_a_death_before_the_answer(fwfs: Fwfs, serve: Serve, release_bin: Path, tmp_path: Path,
-                                   guests: list[str], monkeypatch: pytest.MonkeyPatch,
-                                   request_name: str) -> None:
+def test_a_death_before_the_answer(fwfs: Fwfs, deadly: DeadlyServer, request_name: str) -> None:
     """What was done, and not answered, is asked again: whoever asked must not be told so."""
-    order = tmp_path / "deadly-answer"
-    with monkeypatch.context() as deadly:
-        deadly.setenv("LD_PRELOAD", str(release_bin.parent / "tests" / "deadly_answer.so"))
-        deadly.setenv("DEADLY_ANSWER", str(order))
-        server = serve()
-    flash = server.mountpoint / guests[0] / "code"
+    flash = deadly.mountpoint / "web01" / "vars"
     os.setxattr(flash, "user.old", b"1")
-    # What the kernel has cached it need not ask for.
-    drop_caches()
     opcode, ask = REQUESTS[request_name]
-    order.write_text(str(opcode))
-    ask(flash)
-    assert eventually(lambda: server.status()["restart_count"] == 1, END_SECONDS), "not asked"
-    assert not order.exists()
+    deadly.die_of(opcode, lambda: ask(flash))
+    assert eventually(lambda: is_free(fwfs, "web01"))
+
+
+# As above, in the directory of a guest that has a staging file `new`; and what must be there then.
+NAME_REQUESTS: dict[str, tuple[int, Callable[[Path], object], dict[str, bool]]] = {
+    "mkdir": (9, lambda guest: os.mkdir(guest / "../web03"), {"../web03/vars": True}),
+    "rmdir": (11, lambda guest: os.rmdir(guest / "../web02"), {"../web02": False}),
+    "rename": (12, lambda guest: os.rename(guest, guest / "../web03"), {"../web03/vars": True}),
+    "unlink": (10, lambda guest: os.unlink(guest / "vars"), {"vars": False}),
+    "create": (35, lambda guest: os.close(os.open(guest / "other", os.O_CREAT | os.O_RDWR)),
+               {"other": True}),
+    "create anew": (35, lambda guest: os.close(os.open(guest / "other", os.O_CREAT | os.O_EXCL)),
+                    {"other": True}),
+    "replace": (12, lambda guest: os.rename(guest / "new", guest / "vars"),
+                {"new": False, "vars": True}),
+    "unlink new": (10, lambda guest: os.unlink(guest / "new"), {"new": False}),
+}
+
+
+@pytest.mark.parametrize("request_name", NAME_REQUESTS)
+def test_a_death_before_the_answer_to_names(fwfs: Fwfs, deadly: DeadlyServer,
+                                            request_name: str) -> None:
+    guest = deadly.mountpoint / "web01"
+    (guest / "new").write_bytes(OVMF_VARS.read_bytes()[::-1])
+    opcode, ask, expected = NAME_REQUESTS[request_name]
+    deadly.die_of(opcode, lambda: ask(guest))
+    there = {name: os.path.lexists(os.path.join(guest, name)) for name in expected}
+    # What was renamed is not where it was, so look from beside it.
+    if request_name == "rename":
+        there = {"../web03/vars": (deadly.mountpoint / "web03" / "vars").exists()}
+        assert not guest.exists()
+    assert there == expected
 
 
 class Killer(threading.Thread):

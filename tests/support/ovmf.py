@@ -15,6 +15,8 @@ OVMF_DIRECTORY = Path("/usr/share/OVMF")
 OVMF_COMBINED = Path("/usr/share/ovmf/OVMF.fd")
 OVMF_CODE = OVMF_DIRECTORY / "OVMF_CODE_4M.fd"
 OVMF_VARS = OVMF_DIRECTORY / "OVMF_VARS_4M.fd"
+# Package qemu-efi-aarch64: 64 MiB of zeros.
+AAVMF_VARS = Path("/usr/share/AAVMF/AAVMF_VARS.fd")
 DESCRIPTORS = Path("/usr/share/qemu/firmware")
 
 
