@@ -8,7 +8,7 @@
 int guest_find(struct cli *cli, int argc, char **argv, unsigned flags, struct store **store,
                struct store_guest *guest, struct error *err);
 
-/* ---- start.c ---- */
+/* ---- guest_start.c ---- */
 
 extern const char guest_qemu_help[], guest_libvirt_help[];
 int guest_run_qemu(struct cli *cli, int argc, char **argv, struct error *err);

@@ -350,6 +350,11 @@ def test_a_mount_point_that_does_not_exist(fwfs: Fwfs, guests: None, tmp_path: P
         assert none in fails(fwfs, MISSING, "guest", verb, "web01", "--mountpoint", none)
 
 
+def test_a_name_that_xml_cannot_hold(fwfs: Fwfs, firmware: None) -> None:
+    fwfs("guest", "add", "--firmware", "split", "a\uffff")
+    assert "U+FFFF" in fails(fwfs, FAILED, "guest", "libvirt", "a\uffff", "--mountpoint", "/")
+
+
 def test_a_mount_point_that_is_taken(fwfs: Fwfs, guests: None, mount: Mounter) -> None:
     fw = mount()
     before = state(fwfs), sorted(os.listdir(fw))
