@@ -1,4 +1,5 @@
-/* fwfs guest add, list, show, rm, undelete, rename, reset, release; to start one: cli/guest_start.c. */
+/* fwfs guest add, list, show, rm, undelete, rename, reset, release; to start one:
+ * cli/guest_start.c. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
