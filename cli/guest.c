@@ -1,5 +1,5 @@
-/* fwfs guest add, list, show, rm, undelete, rename, reset, release; to start one:
- * cli/guest_start.c. */
+/* fwfs guest add, list, show, rm, undelete, rename, reset, release; see also guest_copy.c and
+ * guest_start.c. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -428,6 +428,30 @@ const struct command guest_commands[] = {
         .summary = "give a guest another name",
         .help = rename_help,
         .run = run_rename,
+    },
+    {
+        .noun = "guest",
+        .verb = "clone",
+        .synopsis = "FROM TO",
+        .summary = "add a guest that is what another is now",
+        .help = guest_clone_help,
+        .run = guest_run_clone,
+    },
+    {
+        .noun = "guest",
+        .verb = "export",
+        .synopsis = "GUEST FILE",
+        .summary = "write a guest whole into a file",
+        .help = guest_export_help,
+        .run = guest_run_export,
+    },
+    {
+        .noun = "guest",
+        .verb = "import",
+        .synopsis = "FILE [GUEST]",
+        .summary = "add the guest of such a file",
+        .help = guest_import_help,
+        .run = guest_run_import,
     },
     {
         .noun = "guest",

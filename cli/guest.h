@@ -8,6 +8,13 @@
 int guest_find(struct cli *cli, int argc, char **argv, unsigned flags, struct store **store,
                struct store_guest *guest, struct error *err);
 
+/* ---- guest_copy.c ---- */
+
+extern const char guest_clone_help[], guest_export_help[], guest_import_help[];
+int guest_run_clone(struct cli *cli, int argc, char **argv, struct error *err);
+int guest_run_export(struct cli *cli, int argc, char **argv, struct error *err);
+int guest_run_import(struct cli *cli, int argc, char **argv, struct error *err);
+
 /* ---- guest_start.c ---- */
 
 extern const char guest_qemu_help[], guest_libvirt_help[];

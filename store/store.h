@@ -222,6 +222,16 @@ int store_guest_undelete(struct store *store, const char *name, struct error *er
 int store_guest_purge(struct store *store, const char *const *names, size_t count,
                       struct error *err);
 
+/* Adds a guest that is what another is now: firmware, owner, bytes, attributes. Nothing is shared
+ * between the two; the restore points stay the other's. -ENOENT, -EEXIST. */
+int store_guest_clone(struct store *store, const char *name, const char *new_name,
+                      struct error *err);
+
+/* Copies a guest with its firmware and its restore points into another store. -ENOENT; -EEXIST:
+ * there is a guest, or other firmware, of the name. */
+int store_guest_copy(struct store *from, const char *name, struct store *to, const char *new_name,
+                     struct error *err);
+
 /* -ENOENT: no `old_name`; -EEXIST: there is a `new_name`; -EINVAL: a wrong name. */
 int store_guest_rename(struct store *store, const char *old_name, const char *new_name,
                        struct error *err);
