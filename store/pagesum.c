@@ -68,7 +68,7 @@ static sqlite3_file *lower(sqlite3_file *file)
     return (sqlite3_file *)((struct page_file *)file + 1);
 }
 
-static int read_once(sqlite3_file *file, uint8_t page[PAGESUM_PAGE_SIZE], sqlite3_int64 offset)
+static int read_page(sqlite3_file *file, uint8_t page[PAGESUM_PAGE_SIZE], sqlite3_int64 offset)
 {
     int r = lower(file)->pMethods->xRead(lower(file), page, PAGESUM_PAGE_SIZE, offset);
     /* SQLite would take what is missing for zeros. */
@@ -77,29 +77,18 @@ static int read_once(sqlite3_file *file, uint8_t page[PAGESUM_PAGE_SIZE], sqlite
     return r;
 }
 
-/* The header is read without a lock when a connection is opened, so another may be writing it. */
-static int read_unlocked(sqlite3_file *file, uint8_t page[PAGESUM_PAGE_SIZE], sqlite3_int64 offset)
-{
-    int r = read_once(file, page, offset);
-    for (int i = 0; i < 5 && r == SQLITE_IOERR_DATA; i++) {
-        below->xSleep(below, 1000);
-        r = read_once(file, page, offset);
-    }
-    return r;
-}
-
+/* SQLite reads a part only of the header, when it opens a file: without a lock, so another may be
+ * writing it, and before it looks into the log, which may have the whole of what a power cut tore.
+ * What it reads is constant; the page is read again, as a whole, before it is used. */
 static int read_part(sqlite3_file *file, void *buffer, int size, sqlite3_int64 offset)
 {
     uint8_t page[PAGESUM_PAGE_SIZE];
-    sqlite3_int64 within = offset % PAGESUM_PAGE_SIZE, end;
+    sqlite3_int64 within = offset % PAGESUM_PAGE_SIZE;
     assert(within + size <= PAGESUM_PAGE_SIZE);
-    int r = lower(file)->pMethods->xFileSize(lower(file), &end);
-    if (r == SQLITE_OK && end == 0) {
-        memset(buffer, 0, (size_t)size);
-        return SQLITE_IOERR_SHORT_READ;
-    }
-    if (r == SQLITE_OK)
-        r = read_unlocked(file, page, offset - within);
+    if (offset < PAGESUM_PAGE_SIZE)
+        return lower(file)->pMethods->xRead(lower(file), buffer, size, offset);
+    /* Later versions read large values without their page. */
+    int r = read_page(file, page, offset - within);
     if (r == SQLITE_OK)
         memcpy(buffer, page + within, (size_t)size);
     return r;
@@ -109,7 +98,7 @@ static int read_file(sqlite3_file *file, void *buffer, int size, sqlite3_int64 o
 {
     if (size != PAGESUM_PAGE_SIZE || offset % PAGESUM_PAGE_SIZE != 0)
         return read_part(file, buffer, size, offset);
-    return read_once(file, buffer, offset);
+    return read_page(file, buffer, offset);
 }
 
 static bool has_sums(const uint8_t *header)
@@ -226,13 +215,13 @@ static const sqlite3_io_methods methods = {
 
 static int check_file(sqlite3_file *file)
 {
-    uint8_t page[PAGESUM_PAGE_SIZE] = {0};
+    uint8_t header[100];
     sqlite3_int64 size;
     int r = lower(file)->pMethods->xFileSize(lower(file), &size);
     if (r != SQLITE_OK || size == 0)
         return r;
-    r = read_unlocked(file, page, 0);
-    if ((r == SQLITE_OK || r == SQLITE_IOERR_DATA) && !has_sums(page))
+    r = lower(file)->pMethods->xRead(lower(file), header, sizeof header, 0);
+    if (r == SQLITE_IOERR_SHORT_READ || (r == SQLITE_OK && !has_sums(header)))
         return SQLITE_NOTADB;
     return r;
 }

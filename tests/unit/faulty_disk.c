@@ -63,7 +63,7 @@ static void save(const char *name, const struct content *content)
     }
     FILE *stream = fopen(name, "w");
     assert(stream);
-    size_t written = fwrite(content->bytes, 1, content->size, stream);
+    size_t written = content->size ? fwrite(content->bytes, 1, content->size, stream) : 0;
     assert(written == content->size);
     fclose(stream);
 }
@@ -152,7 +152,8 @@ static void write_sectors(const struct cut *cut, struct content *content,
                 kept = draw(cut->seed, ~sector) % (part + 1);
             if (at + kept > content->size)
                 resize(content, at + kept);
-            memcpy(content->bytes + at, change->bytes + done, kept);
+            if (kept > 0)
+                memcpy(content->bytes + at, change->bytes + done, kept);
         }
         done += part;
     }

@@ -1,6 +1,7 @@
 #include "faulty_vfs.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -224,8 +225,10 @@ static int open_file(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int
 {
     struct faulty_file *faulty = (struct faulty_file *)file;
     file->pMethods = NULL;
-    if (is_out(false) || fails(FAULTY_OPEN))
+    if (is_out(false) || fails(FAULTY_OPEN)) {
+        errno = EIO; /* SQLite asks for it */
         return SQLITE_CANTOPEN;
+    }
     faulty->disk = power.on && name ? disk_open(name) : NULL;
     int r = below->xOpen(below, name, lower(file), flags, got);
     if (r == SQLITE_OK)
