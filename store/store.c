@@ -71,6 +71,15 @@ static int open_writer(struct store *store, struct error *err)
     int r = db_open(store->path, mode, &store->writer, err);
     if (r < 0)
         return r;
+    /* From the part of the header that has no checksum until the page is read as a whole. */
+    int64_t auto_vacuum = 0;
+    r = db_integer(store->writer, err, &auto_vacuum, "PRAGMA auto_vacuum", "");
+    if (r == 0 && auto_vacuum != 2)
+        r = error_set(err, -EUCLEAN, "the store is damaged: its file's header is wrong");
+    if (r < 0) {
+        db_close(steal_ptr(store->writer));
+        return r;
+    }
     sqlite3_wal_hook(store->writer->handle, count_log_pages, store);
     return 0;
 }
