@@ -13,21 +13,28 @@
 #include "base/error.h"
 #include "store/store.h"
 
-/* Kept in the database: values never change their meaning. */
+/* Kept in the database: values never change their meaning. The last two are zstd frames without
+ * their header, which is always the same: a block of private bytes often takes 20 bytes. */
 enum block_encoding {
-    BLOCK_RAW = 0,     /* the bytes; compressing gains nothing */
-    BLOCK_ZSTD = 1,    /* a zstd frame (RFC 8878) */
-    BLOCK_ZEROS = 2,   /* no data: 0x00 throughout */
-    BLOCK_ONES = 3,    /* no data: 0xFF throughout */
-    BLOCK_PENDING = 4, /* the bytes; compressing has not been tried yet */
+    BLOCK_RAW = 0,          /* the bytes; compressing gains nothing */
+    BLOCK_ZSTD = 1,         /* a zstd frame (RFC 8878) */
+    BLOCK_ZEROS = 2,        /* no data: 0x00 throughout */
+    BLOCK_ONES = 3,         /* no data: 0xFF throughout */
+    BLOCK_PENDING = 4,      /* the bytes; compressing has not been tried yet */
+    BLOCK_DICTIONARY_1 = 5, /* made with dictionary 1 (dictionary.h) */
+    BLOCK_PREFIX = 6,        /* made with the block below it in the overlay as its prefix */
 };
+
+/* Past this, zstd gains little on 4 KiB of variables and takes longer. */
+#define PRIVATE_COMPRESSION_LEVEL 15
 
 /* What a connection needs to encode and decode. */
 struct codec {
     struct ZSTD_CCtx_s *compress;
     struct ZSTD_DCtx_s *decompress;
     struct evp_md_ctx_st *hash;
-    uint8_t scratch[2 * STORE_BLOCK_SIZE]; /* what block_compress() made */
+    /* What was compressed, or is being decoded: a whole frame each, with dictionary and below. */
+    uint8_t frame[2][2 * STORE_BLOCK_SIZE];
 };
 
 int codec_init(struct codec *codec, struct error *err);
@@ -37,6 +44,7 @@ struct block_data {
     enum block_encoding encoding;
     const void *bytes;
     size_t size;
+    const uint8_t *below; /* of BLOCK_PREFIX alone: the block that it was made with */
 };
 
 /* True if all of the block is 0x00, or all is 0xFF. */
@@ -46,12 +54,19 @@ bool block_is_fill(const uint8_t block[STORE_BLOCK_SIZE], uint8_t *fill);
 struct block_data block_compress(struct codec *codec, const uint8_t block[STORE_BLOCK_SIZE],
                                  int level);
 
+/* The same for a private block: the smallest of raw, DICTIONARY_1 and, unless `below` is NULL,
+ * PREFIX, whose bytes must live as long. */
+struct block_data block_compress_private(struct codec *codec, const uint8_t block[STORE_BLOCK_SIZE],
+                                         const uint8_t *below);
+
 /* -EUCLEAN if it does not give exactly one block. */
 int block_decode(struct codec *codec, struct block_data data, uint8_t ret[STORE_BLOCK_SIZE]);
 
 void block_digest(struct codec *codec, const void *bytes, size_t size,
                   uint8_t ret[STORE_DIGEST_SIZE]);
 
+/* Of a private block. Of BLOCK_PREFIX it covers the block below too, so that a row which came to lie
+ * over another image is damage, and never decoded to something else. */
 int64_t block_checksum(struct codec *codec, int64_t key, struct block_data data);
 
 #endif

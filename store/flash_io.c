@@ -5,15 +5,30 @@
 #include <errno.h>
 #include <string.h>
 
-static int put_private_row(struct db *db, sqlite3_stmt *stmt, const struct span *span,
-                           struct error *err)
+int flash_read_below(struct db *db, const struct store_flash *flash, const struct span *span,
+                     struct error *err)
 {
-    uint8_t block[STORE_BLOCK_SIZE];
+    if (!flash->staging)
+        return image_read(db, flash->image, span, err);
+    memset(span->buffer, 0, span->length);
+    return 0;
+}
+
+static int put_private_row(struct db *db, sqlite3_stmt *stmt, const struct store_flash *flash,
+                           const struct span *span, struct error *err)
+{
+    uint8_t block[STORE_BLOCK_SIZE], below[STORE_BLOCK_SIZE];
     int64_t key = sqlite3_column_int64(stmt, 0);
     struct block_data data = {.encoding = (enum block_encoding)sqlite3_column_int(stmt, 1),
                               .bytes = sqlite3_column_blob(stmt, 3),
-                              .size = (size_t)sqlite3_column_bytes(stmt, 3)};
+                              .size = (size_t)sqlite3_column_bytes(stmt, 3),
+                              .below = below};
     int64_t index = flash_block_index(key);
+    if (data.encoding == BLOCK_PREFIX) {
+        int r = flash_read_below(db, flash, &SPAN_OF_BLOCK(index, below), err);
+        if (r < 0)
+            return r;
+    }
     if (block_checksum(&db->codec, key, data) != sqlite3_column_int64(stmt, 2) ||
         block_decode(&db->codec, data, block) < 0)
         return error_set(err, -EUCLEAN,
@@ -24,23 +39,13 @@ static int put_private_row(struct db *db, sqlite3_stmt *stmt, const struct span 
     return 0;
 }
 
-/* What a block without a row holds. */
-static int read_below(struct db *db, const struct store_flash *flash, const struct span *span,
-                      struct error *err)
-{
-    if (!flash->staging)
-        return image_read(db, flash->image, span, err);
-    memset(span->buffer, 0, span->length);
-    return 0;
-}
-
 /* Fills a span, at least one byte long, that lies within the flash. */
 static int flash_read(struct db *db, const struct store_flash *flash, const struct span *span,
                       struct error *err)
 {
     static const char sql[] =
         "SELECT key, encoding, checksum, data FROM flash_blocks WHERE key BETWEEN ? AND ?";
-    int r = read_below(db, flash, span, err);
+    int r = flash_read_below(db, flash, span, err);
     if (r < 0)
         return r;
     cleanup_stmt sqlite3_stmt *stmt = NULL;
@@ -50,7 +55,7 @@ static int flash_read(struct db *db, const struct store_flash *flash, const stru
     db_bind(stmt, "ii", flash_block_key(flash->id, span_first(span)),
             flash_block_key(flash->id, span_last(span)));
     while ((r = db_step(db, stmt, err)) > 0) {
-        r = put_private_row(db, stmt, span, err);
+        r = put_private_row(db, stmt, flash, span, err);
         if (r < 0)
             return r;
     }
@@ -84,9 +89,7 @@ static int write_block(struct db *db, const struct store_flash *flash, int64_t i
                               " data = excluded.data";
     int64_t key = flash_block_key(flash->id, index);
     uint8_t below[STORE_BLOCK_SIZE];
-    struct span span = {
-        .offset = (uint64_t)index * STORE_BLOCK_SIZE, .length = sizeof below, .buffer = below};
-    int r = read_below(db, flash, &span, err);
+    int r = flash_read_below(db, flash, &SPAN_OF_BLOCK(index, below), err);
     if (r < 0)
         return r;
     if (memcmp(block, below, sizeof below) == 0)

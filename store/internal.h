@@ -96,6 +96,10 @@ struct span {
     uint8_t *buffer;
 };
 
+/* One whole block. */
+#define SPAN_OF_BLOCK(index, block)                                                                \
+    ((struct span){(uint64_t)(index)*STORE_BLOCK_SIZE, STORE_BLOCK_SIZE, (block)})
+
 static inline int64_t span_first(const struct span *span)
 {
     return (int64_t)(span->offset / STORE_BLOCK_SIZE);
@@ -135,6 +139,9 @@ int flash_get_with_delta(struct db *db, int64_t flash, struct store_flash *ret, 
 int flash_drop_blocks_from(struct db *db, int64_t flash, int64_t index, struct error *err);
 int flash_touch(struct db *db, int64_t flash, int64_t now, struct error *err);
 int flash_remove(struct db *db, int64_t flash, struct error *err);
+/* What blocks without a row hold. */
+int flash_read_below(struct db *db, const struct store_flash *flash, const struct span *span,
+                     struct error *err);
 int flash_write(struct db *db, int64_t flash, uint64_t offset, const void *bytes, size_t length,
                 int64_t now, struct error *err);
 int flash_set_attr(struct db *db, int64_t flash, unsigned mask, const struct store_attr *attr,
