@@ -22,6 +22,7 @@ struct cli {
     bool help;                     /* help was asked for: print it instead of running */
     bool version;                  /* --version */
     bool usage;                    /* what failed is how fwfs was called */
+    bool mount_helper;             /* mount(8) waits for its exit code */
     const struct command *command; /* whose help a usage error points at; NULL: fwfs' own */
     const char *advice;            /* what to do about the error, for texts that do not say it */
 };
@@ -41,6 +42,7 @@ struct command {
 extern const struct command firmware_commands[];
 extern const struct command guest_commands[];
 extern const struct command mount_commands[];
+extern const struct command snapshot_commands[];
 extern const struct command store_commands[];
 
 /* ---- Options and operands (options.c) ---- */
@@ -89,6 +91,13 @@ int cli_store_path(struct cli *cli, char **ret, struct error *err);
 
 /* Opens it, with store_open()'s flags. */
 int cli_open_store(struct cli *cli, unsigned flags, struct store **ret, struct error *err);
+
+/* ---- Mounting (mount.c) ---- */
+
+/* Started under this name, the program is what mount(8) calls for "mount -t fuse.fwfs". */
+#define CLI_MOUNT_HELPER "mount.fuse.fwfs"
+
+int cli_mount_helper(struct cli *cli, int argc, char **argv, struct error *err);
 
 /* ---- Help (help.c) ---- */
 

@@ -1,4 +1,4 @@
-/* fwfs guest add, list, show, rm, rename, reset, release, qemu. */
+/* fwfs guest add, list, show, rm, undelete, rename, reset, release, qemu. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -67,7 +67,7 @@ static int run_add(struct cli *cli, int argc, char **argv, struct error *err)
     return cli_advise(cli, r, -EEXIST, taken_advice);
 }
 
-/* All that the operands name, in one transaction. */
+/* All that the operands name, in one transaction. Options are taken already. */
 static int run_on_guests(struct cli *cli, int argc, char **argv,
                          int (*act)(struct store *store, const char *const *names, size_t count,
                                     struct error *err),
@@ -75,9 +75,7 @@ static int run_on_guests(struct cli *cli, int argc, char **argv,
 {
     cleanup(store_closep) struct store *store = NULL;
     cleanup(names_clear) struct names guests = {0};
-    int r = cli_option(cli, argc, argv, no_options, err);
-    if (r == 0)
-        r = cli_operands(cli, argc, argv, 1, argc, err);
+    int r = cli_operands(cli, argc, argv, 1, argc, err);
     if (r == 0)
         r = names_from_operands(cli, "guest", argc, argv, &guests, err);
     if (r == 0)
@@ -91,7 +89,17 @@ static int run_on_guests(struct cli *cli, int argc, char **argv,
 
 static int run_rm(struct cli *cli, int argc, char **argv, struct error *err)
 {
-    return run_on_guests(cli, argc, argv, store_guest_remove, err);
+    enum { PURGE = 1 << 8 };
+    static const struct option options[] = {{"purge", no_argument, NULL, PURGE},
+                                            CLI_GLOBAL_OPTIONS};
+    bool purge = false;
+    int option;
+    while ((option = cli_option(cli, argc, argv, options, err)) != 0) {
+        if (option < 0)
+            return option;
+        purge = true;
+    }
+    return run_on_guests(cli, argc, argv, purge ? store_guest_purge : store_guest_remove, err);
 }
 
 static int run_rename(struct cli *cli, int argc, char **argv, struct error *err)
@@ -115,7 +123,8 @@ static int run_rename(struct cli *cli, int argc, char **argv, struct error *err)
 
 static int run_reset(struct cli *cli, int argc, char **argv, struct error *err)
 {
-    return run_on_guests(cli, argc, argv, store_guest_reset, err);
+    int r = cli_option(cli, argc, argv, no_options, err);
+    return r < 0 ? r : run_on_guests(cli, argc, argv, store_guest_reset, err);
 }
 
 /* Opens the store and finds the guest that the one operand names. */
@@ -131,6 +140,22 @@ static int find_guest(struct cli *cli, int argc, char **argv, unsigned flags, st
         return r;
     r = store_guest_by_name(*store, argv[optind], guest, err);
     return cli_advise(cli, r, -ENOENT, list_advice);
+}
+
+static int run_undelete(struct cli *cli, int argc, char **argv, struct error *err)
+{
+    cleanup(store_closep) struct store *store = NULL;
+    int r = cli_option(cli, argc, argv, no_options, err);
+    if (r == 0)
+        r = cli_operands(cli, argc, argv, 1, 1, err);
+    if (r == 0)
+        r = cli_check_name(cli, "guest", argv[optind], err);
+    if (r == 0)
+        r = cli_open_store(cli, 0, &store, err);
+    if (r < 0)
+        return r;
+    r = store_guest_undelete(store, argv[optind], err);
+    return cli_advise(cli, r, -EEXIST, "'fwfs guest rename' that first");
 }
 
 /* A process of this number that is there may well be the one that holds it. */
@@ -371,11 +396,23 @@ static const char show_help[] =
     "  fwfs guest show web01\n";
 
 static const char rm_help[] =
-    "Removes guests with all that they wrote, all or none of them. Exit code 3: one of them\n"
-    "does not exist; 4: one is in use.\n"
+    "Removes guests, all or none of them. For seven days 'fwfs guest undelete' brings them back.\n"
+    "Exit code 3: one of them does not exist; 4: one is in use.\n"
+    "\n"
+    "Options:\n"
+    "  --purge  at once and for good, with all that they wrote; also those of these names that\n"
+    "           were removed before\n"
     "\n"
     "Example:\n"
     "  fwfs guest rm web01 web02\n";
+
+static const char undelete_help[] =
+    "Brings back the guest of this name that was removed last, with all that it wrote and its\n"
+    "snapshots. Exit code 3: none was, in the last seven days. A guest of that name is an error\n"
+    "(1).\n"
+    "\n"
+    "Example:\n"
+    "  fwfs guest undelete web01\n";
 
 static const char rename_help[] =
     "Gives a guest another name. What it wrote stays as it is, and what is open stays open.\n"
@@ -451,10 +488,18 @@ const struct command guest_commands[] = {
     {
         .noun = "guest",
         .verb = "rm",
-        .synopsis = "GUEST…",
+        .synopsis = "[--purge] GUEST…",
         .summary = "remove guests and what they wrote",
         .help = rm_help,
         .run = run_rm,
+    },
+    {
+        .noun = "guest",
+        .verb = "undelete",
+        .synopsis = "GUEST",
+        .summary = "bring back a guest that was removed",
+        .help = undelete_help,
+        .run = run_undelete,
     },
     {
         .noun = "guest",

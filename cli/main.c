@@ -21,6 +21,7 @@ enum exit_code {
     EXIT_MISSING = 3,
     EXIT_IN_USE = 4,
     EXIT_DAMAGE = 5,
+    EXIT_MOUNT_FAILED = 32,
 };
 
 static const struct option global_options[] = {CLI_GLOBAL_OPTIONS};
@@ -104,6 +105,10 @@ static enum exit_code exit_code_for(const struct cli *cli, int code)
 {
     if (cli->usage)
         return EXIT_USAGE;
+    /* mount(8) ends as its helper does, and its codes are other ones: 3 and 4 would tell of a fault
+     * of mount itself, 1 of missing permissions. */
+    if (cli->mount_helper)
+        return EXIT_MOUNT_FAILED;
     switch (code) {
     case -ENOENT:
         return EXIT_MISSING;
@@ -157,7 +162,9 @@ int main(int argc, char **argv)
     /* For the widths of characters alone: nothing that fwfs prints depends on the user's locale. */
     setlocale(LC_CTYPE, "C.UTF-8");
 
-    int r = run(&cli, argc, argv, &err);
+    cli.mount_helper = argc > 0 && strcmp(basename(argv[0]), CLI_MOUNT_HELPER) == 0;
+    int r =
+        cli.mount_helper ? cli_mount_helper(&cli, argc, argv, &err) : run(&cli, argc, argv, &err);
     if (cli.help && !cli.usage) {
         help_print(cli.command);
         r = 0;

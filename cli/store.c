@@ -152,27 +152,43 @@ static struct json_object *describe_status(const char *path, const struct store_
     return steal_ptr(object);
 }
 
-/* Adds "mount": who serves the store at the moment, or null. */
-static int add_mount(struct json_object *object, const char *store, struct error *err)
+/* Who serves a mount; NULL when memory ran out. */
+static struct json_object *describe_mount(const struct record *record)
 {
-    struct record record;
-    int r = record_read(store, &record, err);
-    if (r < 0)
-        return r;
-    if (r == 0) {
+    cleanup_json struct json_object *mount = json_object_new_object();
+    if (!mount || json_add(mount, "mountpoint", json_object_new_string(record->mountpoint)) < 0 ||
+        json_add(mount, "since", describe_time(record->mounted_at)) < 0 ||
+        json_add(mount, "supervisor_pid", json_object_new_int64(record->supervisor)) < 0 ||
+        json_add(mount, "worker_pid", json_object_new_int64(record->worker)) < 0 ||
+        json_add(mount, "restart_count", json_object_new_int64(record->restarts)) < 0 ||
+        json_add(mount, "upgrade_count", json_object_new_int64(record->upgrades)) < 0)
+        return NULL;
+    return steal_ptr(mount);
+}
+
+/* Adds "mounts": all that live; and for programs "mount", the read-write one or null. */
+static int add_mounts(struct cli *cli, struct json_object *object, const char *store,
+                      struct error *err)
+{
+    cleanup_free struct record *records = NULL;
+    ssize_t count = record_list(store, &records, err);
+    if (count < 0)
+        return (int)count;
+    int r = 0;
+    if (cli->json && (count == 0 || records[0].read_only))
         json_object_object_add(object, "mount", NULL);
-        return 0;
+    else if (cli->json)
+        r = json_add(object, "mount", describe_mount(&records[0]));
+    struct json_object *mounts = json_object_new_array();
+    if (r == 0)
+        r = json_add(object, "mounts", mounts);
+    for (ssize_t i = 0; i < count && r == 0; i++) {
+        struct json_object *mount = describe_mount(&records[i]);
+        r = json_append(mounts, mount);
+        if (r == 0)
+            r = json_add(mount, "read_only", json_object_new_boolean(records[i].read_only));
     }
-    struct json_object *mount = json_object_new_object();
-    if (json_add(object, "mount", mount) < 0 ||
-        json_add(mount, "mountpoint", json_object_new_string(record.mountpoint)) < 0 ||
-        json_add(mount, "since", describe_time(record.mounted_at)) < 0 ||
-        json_add(mount, "supervisor_pid", json_object_new_int64(record.supervisor)) < 0 ||
-        json_add(mount, "worker_pid", json_object_new_int64(record.worker)) < 0 ||
-        json_add(mount, "restart_count", json_object_new_int64(record.restarts)) < 0 ||
-        json_add(mount, "upgrade_count", json_object_new_int64(record.upgrades)) < 0)
-        return error_set(err, -ENOMEM, "no memory for the output");
-    return 0;
+    return r < 0 ? error_set(err, r, "no memory for the output") : 0;
 }
 
 static int run_status(struct cli *cli, int argc, char **argv, struct error *err)
@@ -194,7 +210,7 @@ static int run_status(struct cli *cli, int argc, char **argv, struct error *err)
     cleanup_json struct json_object *object = describe_status(path, &status);
     if (!object)
         return error_set(err, -ENOMEM, "no memory for the output");
-    r = add_mount(object, path, err);
+    r = add_mounts(cli, object, path, err);
     if (r < 0)
         return r;
     return cli->json ? output_json(steal_ptr(object), err) : output_object(steal_ptr(object), err);
@@ -214,9 +230,10 @@ static const char status_help[] =
     "  stored     the same after compression\n"
     "  file size  the store's file and its write-ahead log\n"
     "  free       room in the file that is used again before it grows\n"
-    "  mount      where it is mounted and since when; how often the process that serves it was\n"
+    "  mounts     where it is mounted and since when; how often the process that serves it was\n"
     "             restarted after a crash, or upgraded\n"
-    "With --json sizes are in bytes, in members that end in \"_bytes\".\n"
+    "With --json sizes are in bytes, in members that end in \"_bytes\", and \"mount\" is the one\n"
+    "mount that is read-write, or null.\n"
     "\n"
     "Example:\n"
     "  fwfs status --json | jq .guest_count\n";

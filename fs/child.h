@@ -15,6 +15,7 @@ struct child {
     int channel; /* -1: none */
     bool ready, killed;
     int64_t silence_ms; /* since it was last heard */
+    int64_t dying_ms;   /* since it was killed */
 };
 
 /* clang-format off */

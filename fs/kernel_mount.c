@@ -52,12 +52,37 @@ static int escape_option(const char *value, char *ret, size_t size)
     return 0;
 }
 
-static int mount_session(struct fuse_session *session, const char *mountpoint)
+/* Collects in `said` what libfuse and fusermount3 say, which they do on stderr alone. */
+static int mount_session(struct fuse_session *session, const char *mountpoint, char *said,
+                         size_t size)
 {
-    if (fuse_session_mount(session, mountpoint) < 0)
+    int ends[2];
+    cleanup_fd int stderr_before = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 10);
+    if (stderr_before < 0 || pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+        return -errno;
+    cleanup_fd int from = ends[0];
+    cleanup_fd int into = ends[1];
+    dup2(into, STDERR_FILENO);
+    int r = fuse_session_mount(session, mountpoint);
+    dup2(stderr_before, STDERR_FILENO);
+    ssize_t n = read(from, said, size - 1);
+    said[n > 0 ? n : 0] = '\0';
+    if (r < 0)
         return -EIO;
     int fd = fcntl(fuse_session_fd(session), F_DUPFD_CLOEXEC, 10);
     return fd < 0 ? -errno : fd;
+}
+
+static int refused(int r, const char *mountpoint, char *said, struct error *err)
+{
+    if (strstr(said, "user_allow_other"))
+        return error_set(err, -EPERM,
+                         "only root mounts with allow_other; mount without it, or have the line "
+                         "'user_allow_other' put into /etc/fuse.conf");
+    said[strcspn(said, "\n")] = '\0';
+    if (!*said)
+        return error_set(err, r, "%s: could not be mounted; is /dev/fuse there?", mountpoint);
+    return error_set(err, r, "%s: could not be mounted: %s", mountpoint, said);
 }
 
 /* libfuse mounts, itself or through fusermount3. Its session is only for that, and is kept: what it
@@ -65,12 +90,13 @@ static int mount_session(struct fuse_session *session, const char *mountpoint)
 int kernel_mount(const char *source, const char *mountpoint, const struct mount_options *options,
                  struct error *err)
 {
-    char escaped[2 * PATH_MAX], text[3 * PATH_MAX];
+    char escaped[2 * PATH_MAX], text[3 * PATH_MAX], said[512] = "";
     int r = escape_option(source, escaped, sizeof escaped);
     if (r < 0)
         return error_set(err, r, "%s: %s", source, strerror(-r));
-    snprintf(text, sizeof text, "-ofsname=%s,subtype=fwfs,default_permissions%s%s", escaped,
-             options->allow_other ? ",allow_other" : "", options->read_only ? ",ro" : "");
+    snprintf(text, sizeof text, "-ofsname=%s,subtype=fwfs,default_permissions%s%s%s", escaped,
+             options->allow_other ? ",allow_other" : "", options->read_only ? ",ro" : "",
+             options->passed_on);
     char *argv[] = {(char[]){"fwfs"}, text, NULL};
     struct fuse_args args = FUSE_ARGS_INIT(2, argv);
     static struct fuse_session *session;
@@ -78,10 +104,8 @@ int kernel_mount(const char *source, const char *mountpoint, const struct mount_
     fuse_opt_free_args(&args);
     if (!session)
         return error_set(err, -EIO, "libfuse made no session");
-    int fd = mount_session(session, mountpoint);
-    if (fd < 0)
-        return error_set(err, fd, "%s: could not be mounted; is /dev/fuse there?", mountpoint);
-    return fd;
+    int fd = mount_session(session, mountpoint, said, sizeof said);
+    return fd < 0 ? refused(fd, mountpoint, said, err) : fd;
 }
 
 static int unmount_by_helper(const char *mountpoint, bool lazy)

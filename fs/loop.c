@@ -6,11 +6,12 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
 
+#include "fs/log.h"
+#include "fs/memory.h"
 #include "fs/thread.h"
 
 /* FUSE_UNIQUE_RESEND of Linux 6.9 (include/uapi/linux/fuse.h). */
@@ -165,21 +166,36 @@ static void *run_thread(void *data)
         loop->hooks->thread_end(loop->data);
     }
     loop_stop(loop);
-    free(thread->buffer.mem);
+    memory_give_back(thread->buffer.mem, LOOP_REQUEST_MAX);
     return NULL;
+}
+
+static int start_thread(struct loop_thread *thread, bool *locked, struct error *err)
+{
+    thread->buffer.mem = memory_take(LOOP_REQUEST_MAX, locked);
+    if (!thread->buffer.mem)
+        return error_set(err, -ENOMEM, "out of memory");
+    int r = thread_start(&thread->id, run_thread, thread, err);
+    if (r < 0)
+        memory_give_back(thread->buffer.mem, LOOP_REQUEST_MAX);
+    return r;
 }
 
 static unsigned start_threads(struct loop *loop, struct loop_thread *threads, unsigned count,
                               struct error *err)
 {
     unsigned started = 0;
+    bool locked = true;
     for (; started < count; started++) {
         struct loop_thread *thread = &threads[started];
         *thread =
             (struct loop_thread){.loop = loop, .busy_since = &loop->state->busy_since[started]};
-        if (thread_start(&thread->id, run_thread, thread, err) < 0)
+        if (start_thread(thread, &locked, err) < 0)
             break;
     }
+    if (!locked)
+        log_line(LOG_WARNING, "memory cannot be locked, the limit (ulimit -l) is too low: a crash "
+                              "while it is swapped out may cost a guest an error");
     return started;
 }
 

@@ -10,8 +10,12 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "fs/batch.h"
 #include "fs/fuse.h"
 #include "fs/state.h"
+
+/* The longest request: a write (see ops_init()), and what libfuse counts for the headers. */
+#define LOOP_REQUEST_MAX (BATCH_BYTES_MAX / 2 + 4096)
 
 /* What the loop serves with. A request is answered when it is handled, or gathered (batched) and
  * answered by settle() together with others. */

@@ -23,10 +23,37 @@
 #include "fs/worker.h"
 
 #define RELOAD_PATIENCE_MS 70000
+#define ENDING_PATIENCE_MS 5000
 
 struct report {
     int fd; /* where the waiting parent hears how it went; -1: nobody waits */
 };
+
+/* Between two looks at what another process is to do. */
+static const struct timespec pause_between = {.tv_nsec = 20 * 1000000L};
+
+/* ---- What is mounted ---- */
+
+/* The store that the kernel knows as the mount's source; -ENOENT. */
+static int find_store(const char *mountpoint, char **ret, bool *read_only)
+{
+    FILE *mounts = setmntent("/proc/self/mounts", "r");
+    if (!mounts)
+        return -errno;
+    struct mntent entry;
+    char strings[4 * PATH_MAX];
+    int r = -ENOENT;
+    while (getmntent_r(mounts, &entry, strings, sizeof strings)) {
+        if (strcmp(entry.mnt_type, "fuse.fwfs") != 0 || strcmp(entry.mnt_dir, mountpoint) != 0)
+            continue;
+        free(*ret);
+        *ret = strdup(entry.mnt_fsname);
+        *read_only = hasmntopt(&entry, "ro");
+        r = *ret ? 0 : -ENOMEM;
+    }
+    endmntent(mounts);
+    return r;
+}
 
 /* ---- The mount's process ---- */
 
@@ -72,12 +99,38 @@ static int place(int fd, int where, struct error *err)
     return dup2(from, where) < 0 ? error_set(err, -errno, "dup2: %m") : 0;
 }
 
+/* True if the store's read-write mount is in no directory any more. */
+static bool is_ending(const char *store)
+{
+    struct record record;
+    cleanup_free char *source = NULL;
+    bool read_only;
+    return record_read(store, &record, NULL) > 0 &&
+           find_store(record.mountpoint, &source, &read_only) == -ENOENT;
+}
+
+/* A mount that has just been unmounted may still be putting its store away. */
+static int take_record(const char *store, bool read_only, struct error *err)
+{
+    int64_t end = state_clock_ms() + ENDING_PATIENCE_MS;
+    for (;;) {
+        int r = record_acquire(store, read_only, err);
+        if (r != -EBUSY || state_clock_ms() > end || !is_ending(store))
+            return r;
+        nanosleep(&pause_between, NULL);
+    }
+}
+
 /* What the mount before this left, however it ended; and whether there is what it is to make guests
  * of. */
 static int prepare_store(const char *path, const struct mount_options *options, struct error *err)
 {
     cleanup(store_closep) struct store *store = NULL;
     struct store_firmware firmware;
+    /* What is only read has left nothing, and a mount that is there may live by what this would
+     * take. */
+    if (options->read_only)
+        return 0;
     int r = store_open(path, 0, &store, err);
     if (r == 0 && *options->firmware)
         r = store_firmware_get(store, options->firmware, &firmware, err);
@@ -95,13 +148,16 @@ static int prepare(const struct mount_config *config, const char *mountpoint,
     if (r == 0)
         r = fill_state(state, config, mountpoint, err);
     if (r == 0)
-        r = record_acquire(state->store, err);
+        r = take_record(state->store, options->read_only, err);
     if (r >= 0)
         r = place(r, INHERITED_RECORD, err);
-    if (r == 0)
-        r = prepare_store(state->store, options, err);
+    if (r < 0)
+        return r;
+    r = prepare_store(state->store, options, err);
     if (r == 0)
         r = kernel_mount(state->store, mountpoint, options, err);
+    if (r < 0)
+        record_remove(INHERITED_RECORD);
     return r < 0 ? r : place(r, INHERITED_FUSE, err);
 }
 
@@ -114,8 +170,10 @@ static int serve(const struct mount_config *config, const char *mountpoint,
         return r;
     struct supervisor_config supervisor = {.ready = report_ready, .ready_data = waiting};
     r = supervisor_run(&supervisor, err);
-    if (r < 0)
+    if (r < 0) {
         kernel_unmount(mountpoint, true);
+        record_remove(INHERITED_RECORD);
+    }
     return r;
 }
 
@@ -191,6 +249,8 @@ int mount_run(const struct mount_config *config, struct error *err)
     if (r < 0)
         return r;
     store_close(steal_ptr(probe));
+    if (config->check_only)
+        return 0;
     if (!config->foreground)
         return serve_in_background(config, mountpoint, &options, err);
     struct report nobody = {.fd = -1};
@@ -199,33 +259,12 @@ int mount_run(const struct mount_config *config, struct error *err)
 
 /* ---- Upgrading ---- */
 
-/* The store that the kernel knows as the mount's source; -ENOENT. */
-static int find_store(const char *mountpoint, char **ret)
-{
-    FILE *mounts = setmntent("/proc/self/mounts", "r");
-    if (!mounts)
-        return -errno;
-    struct mntent entry;
-    char strings[4 * PATH_MAX];
-    int r = -ENOENT;
-    while (getmntent_r(mounts, &entry, strings, sizeof strings)) {
-        if (strcmp(entry.mnt_type, "fuse.fwfs") != 0 || strcmp(entry.mnt_dir, mountpoint) != 0)
-            continue;
-        free(*ret);
-        *ret = strdup(entry.mnt_fsname);
-        r = *ret ? 0 : -ENOMEM;
-    }
-    endmntent(mounts);
-    return r;
-}
-
 static int wait_for_upgrade(const char *store, const struct record *before, struct error *err)
 {
-    static const struct timespec pause = {.tv_nsec = 20 * 1000000L};
     for (int64_t end = state_clock_ms() + RELOAD_PATIENCE_MS; state_clock_ms() < end;) {
         struct record now;
-        nanosleep(&pause, NULL);
-        int r = record_read(store, &now, err);
+        nanosleep(&pause_between, NULL);
+        int r = record_find(store, before->mountpoint, before->read_only, &now, err);
         if (r <= 0)
             return r < 0 ? r : error_set(err, -ENOENT, "it is no longer mounted");
         if (now.upgrades != before->upgrades)
@@ -241,9 +280,10 @@ int mount_reload(const char *mountpoint, struct error *err)
     cleanup_free char *resolved = realpath(mountpoint, NULL);
     cleanup_free char *store = NULL;
     struct record before;
-    int r = resolved ? find_store(resolved, &store) : -errno;
+    bool read_only = false;
+    int r = resolved ? find_store(resolved, &store, &read_only) : -errno;
     if (r == 0)
-        r = record_read(store, &before, err);
+        r = record_find(store, resolved, read_only, &before, err);
     if (r == 0 || r == -ENOENT)
         return error_set(err, -ENOENT, "%s: no fwfs is mounted there", mountpoint);
     if (r > 0)

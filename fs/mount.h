@@ -11,6 +11,7 @@ struct mount_config {
     const char *mountpoint; /* an existing directory */
     const char *options;    /* comma-separated, as after -o; NULL: none */
     bool foreground;        /* stay, log to stderr, until it is unmounted or told to end */
+    bool check_only;        /* see whether it could be mounted, and leave it at that */
 };
 
 /* The options that mount_run() takes, a line each, for --help. */

@@ -24,6 +24,7 @@ struct ops_context {
     struct leases *leases;
     struct renewal *renewal;
     struct syncer *syncer;
+    bool read_only;             /* a mount in which nothing is written */
     bool refused;               /* a later worker would not agree with the kernel on the same */
     void (*agreed)(void *data); /* called when the kernel's FUSE_INIT is answered */
     void *agreed_data;

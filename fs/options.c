@@ -15,49 +15,20 @@ const char mount_options_help[] =
     "  ro              read-only: nothing in the mount can be changed\n"
     "  rw              read-write (the default)\n"
     "  allow_other     other users reach the mount, as file modes allow (the default for root)\n"
-    "  private         nobody but the user who mounts reaches it\n"
-    "  firmware=NAME   the firmware of guests that 'mkdir' makes in the mount; without it mkdir "
-    "makes\n"
-    "                  none\n"
+    "  noallow_other   nobody but the user who mounts reaches it; also as private, which in fstab\n"
+    "                  mount(8) takes for another thing\n"
+    "  firmware=NAME   the firmware of guests that 'mkdir' makes in the mount; without it mkdir\n"
+    "                  makes none\n"
     "  owner=USER[:GROUP]  whose these guests are, by name or number (default: who makes them)\n"
     "  pull=SECONDS    how often what guests wrote is brought into the store (default 1)\n"
     "  full-wait=SECONDS  how long a write waits when the store's disk is full, before it fails\n"
     "                  with EIO (default 30)\n"
     "  hang=SECONDS    how long the process behind the mount may not answer before it is replaced\n"
-    "                  (default 5)\n";
-
-static const struct flag {
-    const char *name;
-    size_t offset;
-    bool value;
-} flags[] = {
-    {"ro", offsetof(struct mount_options, read_only), true},
-    {"rw", offsetof(struct mount_options, read_only), false},
-    {"allow_other", offsetof(struct mount_options, allow_other), true},
-    {"private", offsetof(struct mount_options, allow_other), false},
-};
-
-static const struct duration {
-    const char *name;
-    size_t offset;
-    double least, most;
-} durations[] = {
-    {"pull", offsetof(struct mount_options, pull_s), 0.05, 3600},
-    {"full-wait", offsetof(struct mount_options, full_wait_s), 0, 3600},
-    {"hang", offsetof(struct mount_options, hang_s), 1, 3600},
-};
-
-static int parse_duration(const struct duration *duration, const char *text,
-                          struct mount_options *options, struct error *err)
-{
-    char *end;
-    double value = strtod(text, &end);
-    if (end == text || *end || !(value >= duration->least && value <= duration->most))
-        return error_set(err, -EINVAL, "%s=%s: it takes a number of seconds from %g to %g",
-                         duration->name, text, duration->least, duration->most);
-    *(double *)((char *)options + duration->offset) = value;
-    return 0;
-}
+    "                  (default 5)\n"
+    "  noexec, nosuid, nodev, sync, dirsync, noatime and their opposites, as mount(8) has them\n"
+    "                  (nosuid and nodev are the default)\n"
+    "What stands in fstab for mount(8) and systemd is ignored: defaults, noauto, user, nofail,\n"
+    "_netdev, x-…, and the like.\n";
 
 static int parse_firmware(const char *name, struct mount_options *options, struct error *err)
 {
@@ -73,33 +44,146 @@ static int parse_owner(const char *text, struct mount_options *options, struct e
     return owner_parse(text, &options->uid, &options->gid, err);
 }
 
-static const struct word {
-    const char *name;
-    int (*parse)(const char *value, struct mount_options *options, struct error *err);
-} words[] = {{"firmware", parse_firmware}, {"owner", parse_owner}};
+enum kind {
+    FLAG_SET,
+    FLAG_CLEAR,
+    SECONDS,
+    WORD,      /* always with a value */
+    PASSED_ON, /* to the kernel */
+    IGNORED,   /* with a value or without */
+};
 
-static bool has_name(const char *option, const char *equals, const char *name)
+static const struct known {
+    const char *name;
+    enum kind kind;
+    size_t offset;
+    double least, most;
+    int (*parse)(const char *value, struct mount_options *options, struct error *err);
+} known[] = {
+    {"ro", FLAG_SET, offsetof(struct mount_options, read_only)},
+    {"rw", FLAG_CLEAR, offsetof(struct mount_options, read_only)},
+    {"allow_other", FLAG_SET, offsetof(struct mount_options, allow_other)},
+    {"private", FLAG_CLEAR, offsetof(struct mount_options, allow_other)},
+    {"noallow_other", FLAG_CLEAR, offsetof(struct mount_options, allow_other)},
+    {"firmware", WORD, .parse = parse_firmware},
+    {"owner", WORD, .parse = parse_owner},
+    {"pull", SECONDS, offsetof(struct mount_options, pull_s), 0.05, 3600},
+    {"full-wait", SECONDS, offsetof(struct mount_options, full_wait_s), 0, 3600},
+    {"hang", SECONDS, offsetof(struct mount_options, hang_s), 1, 3600},
+
+    /* What both libfuse and fusermount3 take. */
+    {"suid", PASSED_ON},
+    {"nosuid", PASSED_ON},
+    {"dev", PASSED_ON},
+    {"nodev", PASSED_ON},
+    {"exec", PASSED_ON},
+    {"noexec", PASSED_ON},
+    {"async", PASSED_ON},
+    {"sync", PASSED_ON},
+    {"dirsync", PASSED_ON},
+    {"noatime", PASSED_ON},
+
+    /* It is always on. */
+    {"default_permissions", IGNORED},
+    /* For mount(8), systemd and whoever else reads fstab. */
+    {"defaults", IGNORED},
+    {"auto", IGNORED},
+    {"noauto", IGNORED},
+    {"user", IGNORED},
+    {"nouser", IGNORED},
+    {"users", IGNORED},
+    {"nousers", IGNORED},
+    {"owner", IGNORED},
+    {"noowner", IGNORED},
+    {"group", IGNORED},
+    {"nogroup", IGNORED},
+    {"nofail", IGNORED},
+    {"_netdev", IGNORED},
+    {"comment", IGNORED},
+    {"helper", IGNORED},
+    {"uhelper", IGNORED},
+    /* For the kernel, but of no effect: FUSE keeps no access times, and there are no links. */
+    {"atime", IGNORED},
+    {"diratime", IGNORED},
+    {"nodiratime", IGNORED},
+    {"relatime", IGNORED},
+    {"norelatime", IGNORED},
+    {"strictatime", IGNORED},
+    {"nostrictatime", IGNORED},
+    {"lazytime", IGNORED},
+    {"nolazytime", IGNORED},
+    {"iversion", IGNORED},
+    {"noiversion", IGNORED},
+    {"mand", IGNORED},
+    {"nomand", IGNORED},
+    {"silent", IGNORED},
+    {"loud", IGNORED},
+    {"symfollow", IGNORED},
+    {"nosymfollow", IGNORED},
+};
+
+static int parse_seconds(const struct known *option, const char *text,
+                         struct mount_options *options, struct error *err)
 {
-    size_t length = (size_t)(equals - option);
-    return strlen(name) == length && strncmp(option, name, length) == 0;
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end || !(value >= option->least && value <= option->most))
+        return error_set(err, -EINVAL, "%s=%s: it takes a number of seconds from %g to %g",
+                         option->name, text, option->least, option->most);
+    *(double *)((char *)options + option->offset) = value;
+    return 0;
 }
 
-static int parse_one(char *option, struct mount_options *options, struct error *err)
+static int pass_on(const char *name, struct mount_options *options, struct error *err)
 {
-    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
-        if (strcmp(option, flags[i].name) == 0) {
-            *(bool *)((char *)options + flags[i].offset) = flags[i].value;
-            return 0;
-        }
-    }
+    size_t used = strlen(options->passed_on);
+    size_t room = sizeof options->passed_on - used;
+    int n = snprintf(options->passed_on + used, room, ",%s", name);
+    return (size_t)n < room ? 0 : error_set(err, -EINVAL, "the options are too long");
+}
+
+/* "owner" without a value is another option than with one: a word of fstab. */
+static const struct known *find(const char *option, size_t length)
+{
+    bool has_value = option[length];
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (strlen(known[i].name) == length && strncmp(known[i].name, option, length) == 0 &&
+            (known[i].kind != WORD || has_value))
+            return &known[i];
+    return NULL;
+}
+
+/* What the administrator notes in fstab for other programs. */
+static bool is_note(const char *option)
+{
+    return strncmp(option, "x-", 2) == 0 || strncmp(option, "X-", 2) == 0;
+}
+
+static int parse_one(const char *option, struct mount_options *options, struct error *err)
+{
+    if (is_note(option))
+        return 0;
     const char *equals = strchr(option, '=');
-    for (size_t i = 0; equals && i < sizeof durations / sizeof durations[0]; i++)
-        if (has_name(option, equals, durations[i].name))
-            return parse_duration(&durations[i], equals + 1, options, err);
-    for (size_t i = 0; equals && i < sizeof words / sizeof words[0]; i++)
-        if (has_name(option, equals, words[i].name))
-            return words[i].parse(equals + 1, options, err);
-    return error_set(err, -EINVAL, "'%s' is no mount option", option);
+    size_t length = equals ? (size_t)(equals - option) : strlen(option);
+    const struct known *found = find(option, length);
+    if (!found && strcmp(option, "remount") == 0)
+        return error_set(err, -EINVAL,
+                         "a mount's options stay as they are: unmount it and mount "
+                         "it again instead of 'remount'");
+    if (!found)
+        return error_set(err, -EINVAL, "'%s' is no mount option", option);
+    if (found->kind == IGNORED)
+        return 0;
+    if (found->kind == WORD)
+        return found->parse(equals + 1, options, err);
+    if (found->kind == SECONDS)
+        return parse_seconds(found, equals ? equals + 1 : "", options, err);
+    if (equals)
+        return error_set(err, -EINVAL, "%s: the option takes no value", option);
+    if (found->kind == PASSED_ON)
+        return pass_on(option, options, err);
+    *(bool *)((char *)options + found->offset) = found->kind == FLAG_SET;
+    return 0;
 }
 
 int options_parse(const char *text, struct mount_options *ret, struct error *err)

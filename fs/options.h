@@ -8,15 +8,19 @@
 #include "base/error.h"
 #include "store/store.h"
 
+/* Of the whole list. */
+#define OPTIONS_LENGTH_MAX 1024
+
 struct mount_options {
     bool read_only;
     bool allow_other;
     char firmware[STORE_NAME_MAX + 1]; /* of guests that mkdir makes; "": it makes none */
     bool has_owner;                    /* theirs is: */
     uint32_t uid, gid;
-    double pull_s;      /* between two pulls */
-    double full_wait_s; /* how long a write waits for room */
-    double hang_s;      /* how long a worker may not answer */
+    double pull_s;                      /* between two pulls */
+    double full_wait_s;                 /* how long a write waits for room */
+    double hang_s;                      /* how long a worker may not answer */
+    char passed_on[OPTIONS_LENGTH_MAX]; /* to the kernel: each after a comma */
 };
 
 /* Sets the defaults, then what `text` (comma-separated, may be NULL) says. -EINVAL names what is

@@ -18,19 +18,37 @@
 
 static ssize_t read_request(int fd, void *buffer, size_t size, void *userdata)
 {
-    return read(fd, buffer, size);
+    return read(fd, buffer, size < LOOP_REQUEST_MAX ? size : LOOP_REQUEST_MAX);
 }
 
 /* Without FUSE_HANDLE_KILLPRIV_V2 the kernel asks for security.capability at every write, which
  * undoes writeback caching; libfuse 3.14 has no name for it, so the answer to FUSE_INIT gets it on
  * its way out. The kernel then says with a WRITE when suid and sgid are to be dropped. */
+static void amend_init(struct fuse_init_out *init, bool read_only)
+{
+    init->flags |= FUSE_HANDLE_KILLPRIV_V2;
+    /* It would keep times of its own. */
+    if (read_only)
+        init->flags &= ~(uint32_t)FUSE_WRITEBACK_CACHE;
+}
+
+/* What a read-only mount shows of a flash is written by others, so nothing of it is cached, not
+ * even while it is open. An image has said that it is kept. */
+static void amend_open(struct fuse_open_out *open, bool read_only)
+{
+    if (read_only && !(open->open_flags & FOPEN_KEEP_CACHE))
+        open->open_flags |= FOPEN_DIRECT_IO;
+}
+
 static ssize_t write_answer(int fd, struct iovec *iov, int count, void *userdata)
 {
-    struct fuse_out_header *header = iov[0].iov_base;
-    if (loop_opcode() == FUSE_INIT && count > 1 && header->error == 0) {
-        struct fuse_init_out *init = iov[1].iov_base;
-        init->flags |= FUSE_HANDLE_KILLPRIV_V2;
-    }
+    const struct ops_context *context = userdata;
+    const struct fuse_out_header *header = iov[0].iov_base;
+    bool done = count > 1 && header->error == 0;
+    if (done && loop_opcode() == FUSE_INIT)
+        amend_init(iov[1].iov_base, context->read_only);
+    if (done && loop_opcode() == FUSE_OPEN && iov[1].iov_len == sizeof(struct fuse_open_out))
+        amend_open(iov[1].iov_base, context->read_only);
     return writev(fd, iov, count);
 }
 

@@ -14,10 +14,10 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "fs/options.h"
 
 #define STATE_MAGIC UINT64_C(0x6677667374617465)
 #define STATE_VERSION 1
-#define STATE_OPTIONS_MAX 1024
 #define STATE_INIT_MAX 512
 #define STATE_THREADS_MAX 16
 /* Flashes that can be open for writing and pulled; those past that wait for the kernel's own flush.
@@ -38,7 +38,7 @@ struct state {
     char program[PATH_MAX];    /* what is started as the next worker */
     char store[PATH_MAX];      /* absolute */
     char mountpoint[PATH_MAX]; /* absolute */
-    char options[STATE_OPTIONS_MAX];
+    char options[OPTIONS_LENGTH_MAX];
     int64_t mounted_at; /* nanoseconds since 1970 */
     uint32_t background;
     uint32_t restarts, upgrades, failed_upgrades;

@@ -22,6 +22,7 @@
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "fs/child.h"
@@ -43,6 +44,7 @@
 #define REQUEST_MARGIN_MS 60000
 /* Opening a store may mean to go through a long log. */
 #define START_PATIENCE_MS 60000
+#define DEATH_PATIENCE_MS 1000
 
 struct supervisor {
     const struct supervisor_config *config;
@@ -170,17 +172,15 @@ static void next_said(struct supervisor *supervisor, const struct channel_packet
         log_line(LOG_ERR, "%s: the new worker: %s", supervisor->state->mountpoint, packet->text);
 }
 
-static void current_ended(struct supervisor *supervisor)
+static void replace_current(struct supervisor *supervisor, const char *how, bool failed)
 {
-    char how[CHILD_HOW_SIZE];
-    int status = child_reap(&supervisor->current, how);
     if (supervisor->ending) {
         supervisor->ended = true;
         return;
     }
     log_line(LOG_WARNING, "%s: the worker %s; another takes its place",
              supervisor->state->mountpoint, how);
-    if (!supervisor->answered && status != 0) {
+    if (!supervisor->answered && failed) {
         error_set(&supervisor->failure, -EIO, "%s",
                   supervisor->failure.code ? supervisor->failure.text : "the worker died");
         supervisor->ended = true;
@@ -190,6 +190,13 @@ static void current_ended(struct supervisor *supervisor)
         plan_restart(supervisor);
     }
     write_record(supervisor);
+}
+
+static void current_ended(struct supervisor *supervisor)
+{
+    char how[CHILD_HOW_SIZE];
+    int status = child_reap(&supervisor->current, how);
+    replace_current(supervisor, how, status != 0);
 }
 
 static void next_ended(struct supervisor *supervisor)
@@ -222,10 +229,26 @@ static bool request_is_stuck(const struct supervisor *supervisor)
     return false;
 }
 
+/* A thread of it is in the kernel, maybe for an answer that only the next worker can give. None of
+ * its threads runs again, and it is reaped when it has ended after all. */
+static void abandon(struct supervisor *supervisor, struct child *child)
+{
+    static const char how[] = "was killed and does not end";
+    child_forget(child);
+    if (child == &supervisor->current)
+        replace_current(supervisor, how, true);
+    else
+        upgrade_failed(supervisor, how);
+}
+
 static void watch(struct supervisor *supervisor, struct child *child, int64_t elapsed_ms)
 {
     if (!child->pid)
         return;
+    if (child->killed && (child->dying_ms += elapsed_ms) > DEATH_PATIENCE_MS) {
+        abandon(supervisor, child);
+        return;
+    }
     int64_t patience =
         child->ready ? (int64_t)(supervisor->options.hang_s * 1000) : START_PATIENCE_MS;
     bool stuck = child == &supervisor->current && request_is_stuck(supervisor);
@@ -263,16 +286,23 @@ static void restart_if_due(struct supervisor *supervisor)
         start_current(supervisor);
 }
 
-/* What has open files stays until they are closed: their guests go on. */
+/* What has open files stays until they are closed: their guests go on. In a process of its own, as
+ * the kernel first writes back what is not yet, and a worker for that may have to be started. */
 static void unmount(struct supervisor *supervisor)
 {
     const char *mountpoint = supervisor->state->mountpoint;
+    pid_t pid = fork();
+    if (pid < 0)
+        log_line(LOG_ERR, "%s: it cannot be unmounted: fork: %m", mountpoint);
+    if (pid != 0)
+        return;
     if (kernel_unmount(mountpoint, false) == -EBUSY) {
         log_line(LOG_WARNING,
                  "%s: files are open; it is detached, and served until the last is closed",
                  mountpoint);
         kernel_unmount(mountpoint, true);
     }
+    _exit(0);
 }
 
 static void obey_signal(struct supervisor *supervisor)
@@ -351,10 +381,10 @@ static int run(struct supervisor *supervisor, struct error *err)
     if (supervisor->next.pid)
         child_kill(&supervisor->next);
     struct error unforgotten = {0};
-    if (store_forget_mount(supervisor->store, &unforgotten) < 0)
+    if (!supervisor->options.read_only && store_forget_mount(supervisor->store, &unforgotten) < 0)
         log_line(LOG_WARNING, "%s: %s", supervisor->state->mountpoint, unforgotten.text);
     store_close(steal_ptr(supervisor->store));
-    record_remove(supervisor->state->store);
+    record_remove(INHERITED_RECORD);
     if (supervisor->failure.code < 0 && !supervisor->answered)
         return error_set(err, supervisor->failure.code, "%s", supervisor->failure.text);
     return 0;
@@ -379,7 +409,9 @@ static int setup(struct supervisor *supervisor, struct error *err)
     if (r == 0)
         r = options_parse(supervisor->state->options, &supervisor->options, err);
     if (r == 0)
-        r = store_open(supervisor->state->store, 0, &supervisor->store, err);
+        r = store_open(supervisor->state->store,
+                       supervisor->options.read_only ? STORE_READ_ONLY : 0, &supervisor->store,
+                       err);
     if (r < 0)
         return r;
     prctl(PR_SET_NAME, SUPERVISOR_NAME);

@@ -79,7 +79,8 @@ static void *sync_when_asked(void *data)
 
 void upkeep_sync(struct upkeep *upkeep)
 {
-    eventfd_write(upkeep->sync_fd, 1);
+    if (upkeep)
+        eventfd_write(upkeep->sync_fd, 1);
 }
 
 static void stop(struct upkeep *upkeep, int threads)

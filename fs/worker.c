@@ -14,7 +14,6 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 
 #include "base/cleanup.h"
@@ -23,6 +22,7 @@
 #include "fs/leases.h"
 #include "fs/log.h"
 #include "fs/loop.h"
+#include "fs/memory.h"
 #include "fs/ops.h"
 #include "fs/options.h"
 #include "fs/renewal.h"
@@ -127,7 +127,9 @@ static int prepare(struct worker *worker, struct error *err)
     if (r == 0)
         r = options_parse(worker->state->options, &worker->options, err);
     if (r == 0)
-        r = store_open(worker->state->store, STORE_LAZY_SYNC, &worker->store, err);
+        r = store_open(worker->state->store,
+                       worker->options.read_only ? STORE_READ_ONLY : STORE_LAZY_SYNC,
+                       &worker->store, err);
     if (r < 0)
         return r;
     worker->context = (struct ops_context){
@@ -139,6 +141,7 @@ static int prepare(struct worker *worker, struct error *err)
                  .options = &worker->options},
         .state = worker->state,
         .writers = writers_new(worker->state),
+        .read_only = worker->options.read_only,
         .agreed = worker->state->init_answered ? NULL : on_agreed,
     };
     worker->loop.stop_fd = eventfd(0, EFD_CLOEXEC);
@@ -151,13 +154,13 @@ static int prepare(struct worker *worker, struct error *err)
                         err);
     if (r == 0)
         r = leases_new(&worker->context, &worker->context.leases, err);
-    if (r == 0)
+    if (r == 0 && !worker->options.read_only)
         r = upkeep_new(worker->store, &worker->upkeep, err);
     if (r == 0)
         r = session_new(&worker->context, INHERITED_FUSE, &worker->session, err);
     if (r == 0)
         r = renewal_new(&worker->context, worker->session, &worker->context.renewal, err);
-    if (r == 0)
+    if (r == 0 && !worker->options.read_only)
         r = sweeper_new(worker->store, worker->session, &worker->sweeper, err);
     return r;
 }
@@ -193,8 +196,8 @@ static void clear(struct worker *worker)
     stop_answering(worker);
     session_free(worker->session);
     upkeep_free(worker->upkeep);
-    /* Nobody holds it again from here on. */
-    if (worker->store && mount_is_gone())
+    /* Nobody holds it again from here on. A read-only mount's has never been its own. */
+    if (worker->store && !worker->options.read_only && mount_is_gone())
         store_reserve_release(worker->store);
     writers_free(worker->context.writers);
     store_close(worker->store);
@@ -299,9 +302,7 @@ int worker_main(void)
     signal(SIGINT, SIG_IGN); /* a terminal's ^C is for the supervisor */
     signal(SIGHUP, SIG_IGN);
     mallopt(M_ARENA_MAX, 2);
-    /* A request that is copied into a page which is not there is lost if the worker dies then. */
-    if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
-        log_line(LOG_WARNING, "memory cannot be locked (%m): a crash may cost a guest an error");
+    memory_lock_all();
 
     int r = prepare(&worker, &err);
     if (r == 0)

@@ -9,9 +9,17 @@
 
 #include "store/dictionary.h"
 
-/* 4,096 bytes, their number told, no checksum and no dictionary's id. */
-static const uint8_t frame_header[] = {0x28, 0xB5, 0x2F, 0xFD, 0x60, 0x00, 0x0F};
-#define HEADER_SIZE sizeof frame_header
+/* Every frame would begin with these: magic number, flags, content size. So they are not stored; a
+ * block is often 20 bytes without them. A frame with a prefix ends in a checksum of its content,
+ * since nothing else tells that another block lies below it now. */
+#define HEADER_SIZE 7
+static const uint8_t dictionary_header[HEADER_SIZE] = {0x28, 0xB5, 0x2F, 0xFD, 0x60, 0x00, 0x0F};
+static const uint8_t prefix_header[HEADER_SIZE] = {0x28, 0xB5, 0x2F, 0xFD, 0x64, 0x00, 0x0F};
+
+static const uint8_t *frame_header(enum block_encoding encoding)
+{
+    return encoding == BLOCK_PREFIX ? prefix_header : dictionary_header;
+}
 
 int codec_init(struct codec *codec, struct error *err)
 {
@@ -50,15 +58,15 @@ struct block_data block_compress(struct codec *codec, const uint8_t block[STORE_
     return (struct block_data){BLOCK_ZSTD, codec->frame[0], size};
 }
 
-/* With what the context was told of; the header is taken off. */
-static struct block_data compress_headless(struct codec *codec, enum block_encoding encoding,
-                                           const uint8_t block[STORE_BLOCK_SIZE])
+/* With what the context was told of. */
+static struct block_data compress_body(struct codec *codec, enum block_encoding encoding,
+                                       const uint8_t block[STORE_BLOCK_SIZE])
 {
     uint8_t *frame = codec->frame[encoding == BLOCK_PREFIX];
     size_t size =
         ZSTD_compress2(codec->compress, frame, sizeof codec->frame[0], block, STORE_BLOCK_SIZE);
-    if (ZSTD_isError(size) || size >= STORE_BLOCK_SIZE || size < HEADER_SIZE ||
-        memcmp(frame, frame_header, HEADER_SIZE) != 0)
+    if (ZSTD_isError(size) || size >= STORE_BLOCK_SIZE ||
+        memcmp(frame, frame_header(encoding), HEADER_SIZE) != 0)
         return (struct block_data){BLOCK_RAW, block, STORE_BLOCK_SIZE};
     return (struct block_data){encoding, frame + HEADER_SIZE, size - HEADER_SIZE};
 }
@@ -70,26 +78,25 @@ struct block_data block_compress_private(struct codec *codec, const uint8_t bloc
     ZSTD_CCtx_reset(context, ZSTD_reset_session_and_parameters);
     ZSTD_CCtx_setParameter(context, ZSTD_c_dictIDFlag, 0);
     ZSTD_CCtx_refCDict(context, dictionary_1_encoder());
-    struct block_data data = compress_headless(codec, BLOCK_DICTIONARY_1, block);
+    struct block_data data = compress_body(codec, BLOCK_DICTIONARY_1, block);
 
     uint8_t fill;
     if (!below || block_is_fill(below, &fill))
         return data;
     ZSTD_CCtx_reset(context, ZSTD_reset_session_and_parameters);
     ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, PRIVATE_COMPRESSION_LEVEL);
+    ZSTD_CCtx_setParameter(context, ZSTD_c_checksumFlag, 1);
     ZSTD_CCtx_refPrefix(context, below, STORE_BLOCK_SIZE);
-    struct block_data other = compress_headless(codec, BLOCK_PREFIX, block);
-    other.below = below;
+    struct block_data other = compress_body(codec, BLOCK_PREFIX, block);
     return other.size < data.size ? other : data;
 }
 
-static int decode_headless(struct codec *codec, struct block_data data,
-                           uint8_t ret[STORE_BLOCK_SIZE])
+static int decode_body(struct codec *codec, struct block_data data, uint8_t ret[STORE_BLOCK_SIZE])
 {
     uint8_t *frame = codec->frame[0];
     if (data.size > sizeof codec->frame[0] - HEADER_SIZE)
         return -EUCLEAN;
-    memcpy(frame, frame_header, HEADER_SIZE);
+    memcpy(frame, frame_header(data.encoding), HEADER_SIZE);
     memcpy(frame + HEADER_SIZE, data.bytes, data.size);
     size_t size = ZSTD_decompressDCtx(codec->decompress, ret, STORE_BLOCK_SIZE, frame,
                                       HEADER_SIZE + data.size);
@@ -113,15 +120,22 @@ int block_decode(struct codec *codec, struct block_data data, uint8_t ret[STORE_
     }
     case BLOCK_DICTIONARY_1:
         ZSTD_DCtx_refDDict(context, dictionary_1_decoder());
-        return decode_headless(codec, data, ret);
+        return decode_body(codec, data, ret);
     case BLOCK_PREFIX:
+        if (!data.below)
+            return -EUCLEAN;
         ZSTD_DCtx_refPrefix(context, data.below, STORE_BLOCK_SIZE);
-        return decode_headless(codec, data, ret);
+        return decode_body(codec, data, ret);
     case BLOCK_ZEROS:
         memset(ret, 0x00, STORE_BLOCK_SIZE);
         return 0;
     case BLOCK_ONES:
         memset(ret, 0xFF, STORE_BLOCK_SIZE);
+        return 0;
+    case BLOCK_BELOW:
+        if (!data.below)
+            return -EUCLEAN;
+        memcpy(ret, data.below, STORE_BLOCK_SIZE);
         return 0;
     }
     return -EUCLEAN;
@@ -164,8 +178,6 @@ int64_t block_checksum(struct codec *codec, int64_t key, struct block_data data)
     hash_start(codec);
     hash_add(codec, head, sizeof head);
     hash_add(codec, data.bytes, data.size);
-    if (data.encoding == BLOCK_PREFIX)
-        hash_add(codec, data.below, STORE_BLOCK_SIZE);
     hash_end(codec, digest);
 
     uint64_t checksum;

@@ -13,16 +13,16 @@
 #include "base/error.h"
 #include "store/store.h"
 
-/* Kept in the database: values never change their meaning. The last two are zstd frames without
- * their header, which is always the same: a block of private bytes often takes 20 bytes. */
+/* Kept in the database: values never change their meaning. */
 enum block_encoding {
     BLOCK_RAW = 0,          /* the bytes; compressing gains nothing */
     BLOCK_ZSTD = 1,         /* a zstd frame (RFC 8878) */
     BLOCK_ZEROS = 2,        /* no data: 0x00 throughout */
     BLOCK_ONES = 3,         /* no data: 0xFF throughout */
     BLOCK_PENDING = 4,      /* the bytes; compressing has not been tried yet */
-    BLOCK_DICTIONARY_1 = 5, /* made with dictionary 1 (dictionary.h) */
-    BLOCK_PREFIX = 6,        /* made with the block below it in the overlay as its prefix */
+    BLOCK_DICTIONARY_1 = 5, /* the body of a frame that was made with dictionary 1 */
+    BLOCK_PREFIX = 6,       /* the same, made with the image's block below as its prefix */
+    BLOCK_BELOW = 8,        /* of a restore point, no data: as the image below */
 };
 
 /* Past this, zstd gains little on 4 KiB of variables and takes longer. */
@@ -44,7 +44,7 @@ struct block_data {
     enum block_encoding encoding;
     const void *bytes;
     size_t size;
-    const uint8_t *below; /* of BLOCK_PREFIX alone: the block that it was made with */
+    const uint8_t *below; /* the image's block, where BLOCK_PREFIX or BLOCK_BELOW need it */
 };
 
 /* True if all of the block is 0x00, or all is 0xFF. */
@@ -54,8 +54,7 @@ bool block_is_fill(const uint8_t block[STORE_BLOCK_SIZE], uint8_t *fill);
 struct block_data block_compress(struct codec *codec, const uint8_t block[STORE_BLOCK_SIZE],
                                  int level);
 
-/* The same for a private block: the smallest of raw, DICTIONARY_1 and, unless `below` is NULL,
- * PREFIX, whose bytes must live as long. */
+/* The smallest of raw, BLOCK_DICTIONARY_1 and, unless `below` is NULL, BLOCK_PREFIX. */
 struct block_data block_compress_private(struct codec *codec, const uint8_t block[STORE_BLOCK_SIZE],
                                          const uint8_t *below);
 
@@ -65,8 +64,6 @@ int block_decode(struct codec *codec, struct block_data data, uint8_t ret[STORE_
 void block_digest(struct codec *codec, const void *bytes, size_t size,
                   uint8_t ret[STORE_DIGEST_SIZE]);
 
-/* Of a private block. Of BLOCK_PREFIX it covers the block below too, so that a row which came to lie
- * over another image is damage, and never decoded to something else. */
 int64_t block_checksum(struct codec *codec, int64_t key, struct block_data data);
 
 #endif

@@ -30,13 +30,18 @@ static int get_pending(struct db *db, int64_t key, uint8_t block[STORE_BLOCK_SIZ
     return right ? 1 : -EUCLEAN;
 }
 
-/* Whether there is a block below to compress with; one that is damaged is its own readers' news. */
+/* Whether the image has a block there to compress with. A damaged one is its readers' news. */
 static int get_below(struct db *db, int64_t key, uint8_t block[STORE_BLOCK_SIZE], struct error *err)
 {
     struct store_flash flash;
-    int r = flash_get(db, key >> FLASH_BLOCK_INDEX_BITS, &flash, err);
+    int64_t layer = block_key_layer(key);
+    if (layer != flash_layer(layer / 2))
+        return 0;
+    int r = flash_get(db, layer / 2, &flash, err);
+    if (r == 0 && flash.staging)
+        return 0;
     if (r == 0)
-        r = flash_read_below(db, &flash, &SPAN_OF_BLOCK(flash_block_index(key), block), err);
+        r = image_read(db, flash.image, &SPAN_OF_BLOCK(block_key_index(key), block), err);
     return r == -ENOENT || r == -EUCLEAN ? 0 : r < 0 ? r : 1;
 }
 
@@ -52,10 +57,7 @@ static int compress_one(struct db *db, int64_t key, struct error *err)
     int r = get_pending(db, key, block, err);
     if (r == -EUCLEAN) {
         r = db_run(db, err, give_up, "i", key);
-        return r < 0 ? r
-                     : error_set(err, -EUCLEAN, "the store is damaged: flash %lld at offset %lld",
-                                 (long long)(key >> FLASH_BLOCK_INDEX_BITS),
-                                 (long long)flash_block_index(key) * STORE_BLOCK_SIZE);
+        return r < 0 ? r : block_damaged(key, err);
     }
     if (r <= 0)
         return r;
@@ -141,5 +143,8 @@ int store_maintain(struct store *store, struct error *err)
     int count = compress_batch(store, err);
     if (count < 0)
         return count;
-    return count == BATCH ? 1 : shrink_file(store, err);
+    if (count == BATCH)
+        return 1;
+    int r = removed_expire(store, err);
+    return r != 0 ? r : shrink_file(store, err);
 }

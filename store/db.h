@@ -13,11 +13,12 @@
 #include "base/error.h"
 #include "store/block.h"
 
-#define DB_STATEMENTS_MAX 64
+#define DB_STATEMENTS_MAX 128
 
 struct db {
     sqlite3 *handle;
     struct codec codec;
+    struct store_retention retention; /* of the writer */
     size_t statement_count;
     struct db_statement {
         const char *sql;

@@ -182,6 +182,7 @@ int store_firmware_add(struct store *store, const struct store_firmware_spec *sp
 int store_firmware_remove(struct store *store, const char *name, struct error *err)
 {
     static const char sql[] = "DELETE FROM firmware WHERE id = ?";
+    static const char removed[] = "SELECT count(*) FROM removed_guests WHERE firmware_id = ?";
     cleanup_txn struct txn txn = {0};
     struct store_firmware firmware;
     int64_t guests;
@@ -194,6 +195,14 @@ int store_firmware_remove(struct store *store, const char *name, struct error *e
         return r;
     if (guests > 0)
         return error_set(err, -EBUSY, "firmware '%s' is used by %lld guest%s; remove them first",
+                         name, (long long)guests, guests == 1 ? "" : "s");
+    r = db_integer(txn.db, err, &guests, removed, "i", firmware.id);
+    if (r < 0)
+        return r;
+    if (guests > 0)
+        return error_set(err, -EBUSY,
+                         "firmware '%s' was used by %lld guest%s that can still be brought back; "
+                         "'fwfs guest rm --purge' them first",
                          name, (long long)guests, guests == 1 ? "" : "s");
 
     r = db_run(txn.db, err, sql, "i", firmware.id);

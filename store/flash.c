@@ -10,8 +10,9 @@ static void bind_time(sqlite3_stmt *stmt, int parameter, int64_t time, int64_t m
         sqlite3_bind_int64(stmt, parameter, time);
 }
 
+/* `sql` takes an id, the attributes, and one integer more if `last` is not 0. */
 static int run_with_attr(struct db *db, const char *sql, int64_t id, const struct store_attr *attr,
-                         struct error *err)
+                         int64_t last, struct error *err)
 {
     cleanup_stmt sqlite3_stmt *stmt = NULL;
     int r = db_prepare(db, sql, &stmt, err);
@@ -21,15 +22,18 @@ static int run_with_attr(struct db *db, const char *sql, int64_t id, const struc
             attr->mtime);
     bind_time(stmt, 6, attr->atime, attr->mtime);
     bind_time(stmt, 7, attr->ctime, attr->mtime);
+    if (last)
+        sqlite3_bind_int64(stmt, 8, last);
     return db_step(db, stmt, err);
 }
 
-int flash_add(struct db *db, int64_t image, const struct store_attr *attr, int64_t *ret,
-              struct error *err)
+int flash_add(struct db *db, int64_t image, int64_t guest, const struct store_attr *attr,
+              int64_t *ret, struct error *err)
 {
-    static const char sql[] = "INSERT INTO flashes (image_id, uid, gid, mode, mtime, atime, ctime)"
-                              " VALUES (?, ?, ?, ?, ?, ?, ?)";
-    int r = run_with_attr(db, sql, image, attr, err);
+    static const char sql[] =
+        "INSERT INTO flashes (image_id, uid, gid, mode, mtime, atime, ctime, guest_id)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, nullif(?, 0))";
+    int r = run_with_attr(db, sql, image, attr, guest, err);
     *ret = sqlite3_last_insert_rowid(db->handle);
     return r;
 }
@@ -47,6 +51,7 @@ void flash_from_row(sqlite3_stmt *stmt, int first, struct store_flash *ret)
         .capacity = (uint64_t)sqlite3_column_int64(stmt, first + 2),
         .staging = staging,
         .version = (uint16_t)sqlite3_column_int(stmt, first + 9),
+        .guest = sqlite3_column_int64(stmt, first + 11),
         .attr = {.uid = (uint32_t)sqlite3_column_int64(stmt, first + 3),
                  .gid = (uint32_t)sqlite3_column_int64(stmt, first + 4),
                  .mode = (uint32_t)sqlite3_column_int64(stmt, first + 5),
@@ -79,7 +84,7 @@ static int count_delta(struct db *db, struct store_flash *flash, struct error *e
     static const char sql[] = "SELECT count(*) FROM flash_blocks WHERE key BETWEEN ? AND ?";
     int64_t count;
     int r = db_integer(db, err, &count, sql, "ii", flash_block_key(flash->id, 0),
-                       flash_block_key(flash->id + 1, 0) - 1);
+                       block_key_end(flash_layer(flash->id)));
     if (r == 0)
         flash->delta_blocks = (uint64_t)count;
     return r;
@@ -118,7 +123,7 @@ int flash_set_attr(struct db *db, int64_t flash, unsigned mask, const struct sto
         after->attr.mtime = attr->mtime;
     if (mask & STORE_ATTR_CTIME)
         after->attr.ctime = attr->ctime;
-    r = run_with_attr(db, sql, flash, &after->attr, err);
+    r = run_with_attr(db, sql, flash, &after->attr, 0, err);
     return r < 0 ? r : count_delta(db, after, err);
 }
 
@@ -132,18 +137,11 @@ int store_flash_renew(struct store *store, int64_t flash, struct error *err)
     return r < 0 ? r : txn_commit(&txn, err);
 }
 
-int flash_drop_blocks_from(struct db *db, int64_t flash, int64_t index, struct error *err)
-{
-    static const char sql[] = "DELETE FROM flash_blocks WHERE key BETWEEN ? AND ?";
-    return db_run(db, err, sql, "ii", flash_block_key(flash, index),
-                  flash_block_key(flash + 1, 0) - 1);
-}
-
 int flash_remove(struct db *db, int64_t flash, struct error *err)
 {
     static const char drop_xattrs[] = "DELETE FROM flash_xattrs WHERE flash_id = ?";
     static const char drop_flash[] = "DELETE FROM flashes WHERE id = ?";
-    int r = flash_drop_blocks_from(db, flash, 0, err);
+    int r = layer_drop(db, flash_layer(flash), 0, err);
     if (r == 0)
         r = db_run(db, err, drop_xattrs, "i", flash);
     return r < 0 ? r : db_run(db, err, drop_flash, "i", flash);
@@ -159,7 +157,7 @@ int store_flash_usage(struct store *store, int64_t flash, struct store_usage *re
     int r = reader_prepare(store, &reader, sql, &stmt, err);
     if (r < 0)
         return r;
-    db_bind(stmt, "ii", flash_block_key(flash, 0), flash_block_key(flash + 1, 0) - 1);
+    db_bind(stmt, "ii", flash_block_key(flash, 0), block_key_end(flash_layer(flash)));
     r = db_step(reader.db, stmt, err);
     if (r < 0)
         return r;

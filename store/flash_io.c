@@ -5,8 +5,9 @@
 #include <errno.h>
 #include <string.h>
 
-int flash_read_below(struct db *db, const struct store_flash *flash, const struct span *span,
-                     struct error *err)
+/* What a block without a row holds. */
+static int read_below(struct db *db, const struct store_flash *flash, const struct span *span,
+                      struct error *err)
 {
     if (!flash->staging)
         return image_read(db, flash->image, span, err);
@@ -14,38 +15,13 @@ int flash_read_below(struct db *db, const struct store_flash *flash, const struc
     return 0;
 }
 
-static int put_private_row(struct db *db, sqlite3_stmt *stmt, const struct store_flash *flash,
-                           const struct span *span, struct error *err)
-{
-    uint8_t block[STORE_BLOCK_SIZE], below[STORE_BLOCK_SIZE];
-    int64_t key = sqlite3_column_int64(stmt, 0);
-    struct block_data data = {.encoding = (enum block_encoding)sqlite3_column_int(stmt, 1),
-                              .bytes = sqlite3_column_blob(stmt, 3),
-                              .size = (size_t)sqlite3_column_bytes(stmt, 3),
-                              .below = below};
-    int64_t index = flash_block_index(key);
-    if (data.encoding == BLOCK_PREFIX) {
-        int r = flash_read_below(db, flash, &SPAN_OF_BLOCK(index, below), err);
-        if (r < 0)
-            return r;
-    }
-    if (block_checksum(&db->codec, key, data) != sqlite3_column_int64(stmt, 2) ||
-        block_decode(&db->codec, data, block) < 0)
-        return error_set(err, -EUCLEAN,
-                         "the store is damaged: flash %lld at offset %lld is not what was written",
-                         (long long)(key >> FLASH_BLOCK_INDEX_BITS),
-                         (long long)index * STORE_BLOCK_SIZE);
-    span_put(span, index, block);
-    return 0;
-}
-
 /* Fills a span, at least one byte long, that lies within the flash. */
-static int flash_read(struct db *db, const struct store_flash *flash, const struct span *span,
-                      struct error *err)
+int flash_read(struct db *db, const struct store_flash *flash, const struct span *span,
+               struct error *err)
 {
     static const char sql[] =
         "SELECT key, encoding, checksum, data FROM flash_blocks WHERE key BETWEEN ? AND ?";
-    int r = flash_read_below(db, flash, span, err);
+    int r = read_below(db, flash, span, err);
     if (r < 0)
         return r;
     cleanup_stmt sqlite3_stmt *stmt = NULL;
@@ -55,7 +31,7 @@ static int flash_read(struct db *db, const struct store_flash *flash, const stru
     db_bind(stmt, "ii", flash_block_key(flash->id, span_first(span)),
             flash_block_key(flash->id, span_last(span)));
     while ((r = db_step(db, stmt, err)) > 0) {
-        r = put_private_row(db, stmt, flash, span, err);
+        r = block_put_row(db, stmt, flash->image, span, err);
         if (r < 0)
             return r;
     }
@@ -79,8 +55,8 @@ ssize_t store_flash_read(struct store *store, int64_t flash, uint64_t offset, vo
     return r < 0 ? r : (ssize_t)length;
 }
 
-static int write_block(struct db *db, const struct store_flash *flash, int64_t index,
-                       const uint8_t block[STORE_BLOCK_SIZE], struct error *err)
+int flash_write_block(struct db *db, const struct store_flash *flash, struct history *history,
+                      int64_t index, const uint8_t block[STORE_BLOCK_SIZE], struct error *err)
 {
     static const char drop[] = "DELETE FROM flash_blocks WHERE key = ?";
     static const char put[] = "INSERT INTO flash_blocks (key, encoding, checksum, data)"
@@ -89,7 +65,12 @@ static int write_block(struct db *db, const struct store_flash *flash, int64_t i
                               " data = excluded.data";
     int64_t key = flash_block_key(flash->id, index);
     uint8_t below[STORE_BLOCK_SIZE];
-    int r = flash_read_below(db, flash, &SPAN_OF_BLOCK(index, below), err);
+    struct span span = {
+        .offset = (uint64_t)index * STORE_BLOCK_SIZE, .length = sizeof below, .buffer = below};
+    int r = history_keep(db, history, flash, index, block, err);
+    if (r != 0)
+        return r < 0 ? r : 0;
+    r = read_below(db, flash, &span, err);
     if (r < 0)
         return r;
     if (memcmp(block, below, sizeof below) == 0)
@@ -104,13 +85,13 @@ static int write_block(struct db *db, const struct store_flash *flash, int64_t i
 }
 
 /* Brings the span's bytes into one block and writes it. */
-static int write_part(struct db *db, const struct store_flash *flash, uint64_t offset,
-                      const uint8_t *bytes, size_t length, struct error *err)
+static int write_part(struct db *db, const struct store_flash *flash, struct history *history,
+                      uint64_t offset, const uint8_t *bytes, size_t length, struct error *err)
 {
     int64_t index = (int64_t)(offset / STORE_BLOCK_SIZE);
     size_t within = offset % STORE_BLOCK_SIZE;
     if (length == STORE_BLOCK_SIZE)
-        return write_block(db, flash, index, bytes, err);
+        return flash_write_block(db, flash, history, index, bytes, err);
 
     uint8_t block[STORE_BLOCK_SIZE];
     struct span span = {.offset = offset - within, .length = sizeof block, .buffer = block};
@@ -118,7 +99,7 @@ static int write_part(struct db *db, const struct store_flash *flash, uint64_t o
     if (r < 0)
         return r;
     memcpy(block + within, bytes, length);
-    return write_block(db, flash, index, block, err);
+    return flash_write_block(db, flash, history, index, block, err);
 }
 
 int flash_touch(struct db *db, int64_t flash, int64_t now, struct error *err)
@@ -146,12 +127,14 @@ int flash_write(struct db *db, int64_t flash, uint64_t offset, const void *bytes
         return error_set(err, -EFBIG, "flash %lld ends at %llu", (long long)flash,
                          (unsigned long long)found.capacity);
 
+    struct history history;
+    r = history_open(db, &found, &history, err);
     const uint8_t *from = bytes;
     while (length > 0 && r == 0) {
         size_t part = STORE_BLOCK_SIZE - offset % STORE_BLOCK_SIZE;
         if (part > length)
             part = length;
-        r = write_part(db, &found, offset, from, part, err);
+        r = write_part(db, &found, &history, offset, from, part, err);
         offset += part;
         from += part;
         length -= part;
@@ -168,21 +151,23 @@ static int erase(struct db *db, const struct store_flash *flash, struct error *e
     uint8_t erased[STORE_BLOCK_SIZE];
     memset(erased, 0xFF, sizeof erased);
     int64_t blocks = (int64_t)(flash->size / STORE_BLOCK_SIZE);
-    int r = 0;
+    struct history history;
+    int r = history_open(db, flash, &history, err);
     for (int64_t index = 0; index < blocks && r == 0; index++)
-        r = write_block(db, flash, index, erased, err);
+        r = flash_write_block(db, flash, &history, index, erased, err);
     return r;
 }
 
 static int resize(struct db *db, const struct store_flash *flash, uint64_t size, struct error *err)
 {
     static const uint8_t zeros[STORE_BLOCK_SIZE];
+    struct history none = {0};
     size_t within = size % STORE_BLOCK_SIZE;
     int64_t kept = (int64_t)(size / STORE_BLOCK_SIZE) + (within > 0);
-    int r = flash_drop_blocks_from(db, flash->id, kept, err);
+    int r = layer_drop(db, flash_layer(flash->id), kept, err);
     /* What a later growth uncovers is zeros. */
     if (r == 0 && within > 0 && size < flash->size)
-        r = write_part(db, flash, size, zeros, STORE_BLOCK_SIZE - within, err);
+        r = write_part(db, flash, &none, size, zeros, STORE_BLOCK_SIZE - within, err);
     return r < 0 ? r : set_size(db, flash, size, err);
 }
 
@@ -223,10 +208,36 @@ int flash_adopt(struct db *db, int64_t flash, struct error *err)
     after.staging = false;
     uint8_t block[STORE_BLOCK_SIZE];
     struct span span = {.length = sizeof block, .buffer = block};
+    struct history none = {0};
     for (; span.offset < before.size && r == 0; span.offset += sizeof block) {
         r = flash_read(db, &before, &span, err);
         if (r == 0)
-            r = write_block(db, &after, span_first(&span), block, err);
+            r = flash_write_block(db, &after, &none, span_first(&span), block, err);
     }
     return r < 0 ? r : db_run(db, err, sql, "i", flash);
+}
+
+int flash_reset(struct db *db, int64_t flash, struct error *err)
+{
+    static const char next[] = "SELECT min(key) FROM flash_blocks WHERE key BETWEEN ? AND ?";
+    struct store_flash found;
+    struct history history;
+    uint8_t block[STORE_BLOCK_SIZE];
+    int r = flash_get(db, flash, &found, err);
+    if (r == 0)
+        r = history_edit(db, found.guest, false, 0, &history, err);
+    while (r == 0) {
+        int64_t key;
+        r = db_integer(db, err, &key, next, "ii", flash_block_key(flash, 0),
+                       block_key_end(flash_layer(flash)));
+        if (r < 0 || key == 0)
+            return r;
+        struct span span = {.offset = (uint64_t)block_key_index(key) * STORE_BLOCK_SIZE,
+                            .length = sizeof block,
+                            .buffer = block};
+        r = read_below(db, &found, &span, err);
+        if (r == 0)
+            r = flash_write_block(db, &found, &history, block_key_index(key), block, err);
+    }
+    return r;
 }

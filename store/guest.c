@@ -67,7 +67,8 @@ int store_guest_by_id(struct store *store, int64_t guest, struct store_guest *re
 int store_guest_by_flash(struct store *store, int64_t flash, struct store_guest *ret,
                          struct error *err)
 {
-    static const char sql[] = GUEST_QUERY "WHERE g.flash_id = ?";
+    static const char sql[] = GUEST_QUERY "WHERE g.id = (SELECT guest_id FROM flashes WHERE id = ?)"
+                                          " AND g.flash_id = ?1";
     int r = get_guest(store, sql, NULL, flash, ret, err);
     return r == -ENOENT ? error_set(err, r, "no guest has flash %lld", (long long)flash) : r;
 }
@@ -172,11 +173,13 @@ int guest_set_flash(struct db *db, int64_t guest, int64_t flash, bool vars_remov
                     struct error *err)
 {
     static const char sql[] = "UPDATE guests SET flash_id = ?, vars_removed = ? WHERE id = ?";
-    return db_run(db, err, sql, "iii", flash, (int64_t)vars_removed, guest);
+    static const char own[] = "UPDATE flashes SET guest_id = ? WHERE id = ?";
+    int r = db_run(db, err, sql, "iii", flash, (int64_t)vars_removed, guest);
+    return r < 0 ? r : db_run(db, err, own, "ii", guest, flash);
 }
 
 /* 0 if no guest has the name. */
-static int check_free(struct db *db, const char *name, struct error *err)
+int guest_check_free(struct db *db, const char *name, struct error *err)
 {
     struct guest_ref there;
     int r = find(db, name, &there, err);
@@ -186,19 +189,26 @@ static int check_free(struct db *db, const char *name, struct error *err)
 }
 
 static int add_one(struct db *db, const struct store_firmware *firmware, const char *name,
-                   const struct store_attr *attr, struct error *err)
+                   int64_t guest, const struct store_attr *attr, struct error *err)
 {
     static const char sql[] =
-        "INSERT INTO guests (name, firmware_id, flash_id, created_at) VALUES (?, ?, ?, ?)";
+        "INSERT INTO guests (id, name, firmware_id, flash_id, created_at) VALUES (?, ?, ?, ?, ?)";
     int64_t image =
         firmware->mode == FLASH_MODE_SPLIT ? firmware->nvram_template.id : firmware->executable.id;
     int64_t flash;
-    int r = check_free(db, name, err);
+    int r = guest_check_free(db, name, err);
     if (r == 0)
-        r = flash_add(db, image, attr, &flash, err);
+        r = flash_add(db, image, guest, attr, &flash, err);
     return r < 0 ? r
-                 : db_run(db, err, sql, "tiii", name, firmware->id, flash,
+                 : db_run(db, err, sql, "itiii", guest, name, firmware->id, flash,
                           attr->mtime / NSEC_PER_SEC);
+}
+
+/* Ids are never used twice: AUTOINCREMENT counts those that are given too. */
+static int last_id(struct db *db, int64_t *ret, struct error *err)
+{
+    static const char sql[] = "SELECT seq FROM sqlite_sequence WHERE name = 'guests'";
+    return db_integer(db, err, ret, sql, "");
 }
 
 int store_guest_add(struct store *store, const char *firmware, const char *const *names,
@@ -215,37 +225,13 @@ int store_guest_add(struct store *store, const char *firmware, const char *const
     r = txn_begin(store, &txn, err);
     if (r == 0)
         r = firmware_find(txn.db, firmware, &found, err);
+    int64_t guest = 0;
+    if (r == 0)
+        r = last_id(txn.db, &guest, err);
     struct store_attr fresh = *attr;
     fresh.atime = fresh.mtime = fresh.ctime = store_now() * NSEC_PER_SEC;
     for (size_t i = 0; i < count && r == 0; i++)
-        r = add_one(txn.db, &found, names[i], &fresh, err);
-    return r < 0 ? r : txn_commit(&txn, err);
-}
-
-static int remove_one(struct db *db, const char *name, struct error *err)
-{
-    static const char sql[] = "DELETE FROM guests WHERE id = ?";
-    struct guest_ref guest;
-    int r = guest_ref_by_name(db, name, &guest, err);
-    if (r < 0)
-        return r;
-    r = lease_refuse_held(db, guest.flash, err);
-    if (r == 0)
-        r = staging_remove_all(db, guest.id, err);
-    if (r == -ETXTBSY)
-        return error_prefix(err, r, "guest '%s'", name);
-    if (r == 0)
-        r = db_run(db, err, sql, "i", guest.id);
-    return r < 0 ? r : flash_remove(db, guest.flash, err);
-}
-
-int store_guest_remove(struct store *store, const char *const *names, size_t count,
-                       struct error *err)
-{
-    cleanup_txn struct txn txn = {0};
-    int r = txn_begin(store, &txn, err);
-    for (size_t i = 0; i < count && r == 0; i++)
-        r = remove_one(txn.db, names[i], err);
+        r = add_one(txn.db, &found, names[i], ++guest, &fresh, err);
     return r < 0 ? r : txn_commit(&txn, err);
 }
 
@@ -262,7 +248,7 @@ int store_guest_rename(struct store *store, const char *old_name, const char *ne
     if (r == 0)
         r = guest_ref_by_name(txn.db, old_name, &guest, err);
     if (r == 0 && strcmp(old_name, new_name) != 0)
-        r = check_free(txn.db, new_name, err);
+        r = guest_check_free(txn.db, new_name, err);
     if (r == 0)
         r = db_run(txn.db, err, sql, "ti", new_name, guest.id);
     return r < 0 ? r : txn_commit(&txn, err);

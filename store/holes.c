@@ -60,7 +60,7 @@ static int map_flash(struct db *db, const struct store_flash *flash, struct map 
     db_bind(stmt, "ii", flash_block_key(flash->id, map->first),
             flash_block_key(flash->id, map->end - 1));
     while ((r = db_step(db, stmt, err)) > 0)
-        map->is_data[flash_block_index(sqlite3_column_int64(stmt, 0)) - map->first] =
+        map->is_data[block_key_index(sqlite3_column_int64(stmt, 0)) - map->first] =
             sqlite3_column_int(stmt, 1) != BLOCK_ZEROS;
     return r;
 }

@@ -30,6 +30,7 @@ struct store {
     char *path;
     unsigned flags;
     pthread_mutex_t write_lock;
+    struct store_retention retention;
     struct db *writer;
     _Atomic uint64_t commits;   /* through this store object */
     _Atomic uint64_t log_pages; /* in the write-ahead log after the last of them */
@@ -118,30 +119,69 @@ int image_read(struct db *db, int64_t image, const struct span *span, struct err
 
 /* ---- Flashes, within a transaction ---- */
 
-/* A flash's blocks lie side by side, in order; no id is used twice, so no key is. */
-#define FLASH_BLOCK_INDEX_BITS 20
+/* A layer is a set of blocks: a flash's own, or those that a restore point keeps. Its blocks lie
+ * side by side, in order; no id is used twice, so no key is. */
+#define BLOCK_INDEX_BITS 20
+
+static inline int64_t flash_layer(int64_t flash)
+{
+    return 2 * flash;
+}
+
+static inline int64_t point_layer(int64_t point)
+{
+    return 2 * point + 1;
+}
+
+static inline int64_t block_key(int64_t layer, int64_t index)
+{
+    return layer << BLOCK_INDEX_BITS | index;
+}
+
+/* The last key that a layer can have. */
+static inline int64_t block_key_end(int64_t layer)
+{
+    return block_key(layer + 1, 0) - 1;
+}
+
+static inline int64_t block_key_layer(int64_t key)
+{
+    return key >> BLOCK_INDEX_BITS;
+}
+
+static inline int64_t block_key_index(int64_t key)
+{
+    return key & ((INT64_C(1) << BLOCK_INDEX_BITS) - 1);
+}
 
 static inline int64_t flash_block_key(int64_t flash, int64_t index)
 {
-    return flash << FLASH_BLOCK_INDEX_BITS | index;
+    return block_key(flash_layer(flash), index);
 }
 
-static inline int64_t flash_block_index(int64_t key)
-{
-    return key & ((INT64_C(1) << FLASH_BLOCK_INDEX_BITS) - 1);
-}
+/* Says that a block is not what was stored. Returns -EUCLEAN. */
+int block_damaged(int64_t key, struct error *err);
+/* Puts a row (key, encoding, checksum, data) of a layer into a span of what lies over `image`. */
+int block_put_row(struct db *db, sqlite3_stmt *stmt, int64_t image, const struct span *span,
+                  struct error *err);
+/* 1 if there is such a row. */
+int block_exists(struct db *db, int64_t key, struct error *err);
+/* Gives a layer a row of another's: what the other has at this index, or BLOCK_BELOW. */
+int block_copy(struct db *db, int64_t from_layer, int64_t to_layer, int64_t index,
+               struct error *err);
+int layer_drop(struct db *db, int64_t layer, int64_t from_index, struct error *err);
 
-int flash_add(struct db *db, int64_t image, const struct store_attr *attr, int64_t *ret,
-              struct error *err);
+int flash_add(struct db *db, int64_t image, int64_t guest, const struct store_attr *attr,
+              int64_t *ret, struct error *err);
 int flash_get(struct db *db, int64_t flash, struct store_flash *ret, struct error *err);
 int flash_get_with_delta(struct db *db, int64_t flash, struct store_flash *ret, struct error *err);
-/* Drops its own blocks from this index on. */
-int flash_drop_blocks_from(struct db *db, int64_t flash, int64_t index, struct error *err);
+/* Fills a span, at least one byte long, that lies within the flash. */
+int flash_read(struct db *db, const struct store_flash *flash, const struct span *span,
+               struct error *err);
+/* Makes it equal its image; what it was is kept by the newest restore point. */
+int flash_reset(struct db *db, int64_t flash, struct error *err);
 int flash_touch(struct db *db, int64_t flash, int64_t now, struct error *err);
 int flash_remove(struct db *db, int64_t flash, struct error *err);
-/* What blocks without a row hold. */
-int flash_read_below(struct db *db, const struct store_flash *flash, const struct span *span,
-                     struct error *err);
 int flash_write(struct db *db, int64_t flash, uint64_t offset, const void *bytes, size_t length,
                 int64_t now, struct error *err);
 int flash_set_attr(struct db *db, int64_t flash, unsigned mask, const struct store_attr *attr,
@@ -151,6 +191,37 @@ int flash_set_attr(struct db *db, int64_t flash, unsigned mask, const struct sto
 int flash_truncate(struct db *db, int64_t flash, uint64_t size, int64_t now, struct error *err);
 /* Makes a staging file's flash an overlay on its image, with the same bytes. */
 int flash_adopt(struct db *db, int64_t flash, struct error *err);
+
+/* ---- History, within a transaction ---- */
+
+/* What a change to a flash must keep of what was before. */
+struct history {
+    int64_t guest; /* 0: nothing is kept */
+    int64_t point; /* the newest; 0: none */
+    bool fresh;    /* nothing was changed since it was opened for writing */
+};
+
+/* For changes by whoever has it open; the restore point is made when something really changes. */
+int history_open(struct db *db, const struct store_flash *flash, struct history *ret,
+                 struct error *err);
+/* For an edit: there is a restore point then, and others than `spared` may go for it. Edits that
+ * follow each other closely share one unless `alone`. */
+int history_edit(struct db *db, int64_t guest, bool alone, int64_t spared, struct history *ret,
+                 struct error *err);
+/* Called before a block changes; returns 1 if it would not. */
+int history_keep(struct db *db, struct history *history, const struct store_flash *flash,
+                 int64_t index, const uint8_t block[STORE_BLOCK_SIZE], struct error *err);
+/* Keeps what `before` was, when `after` takes its place. */
+int history_replace(struct db *db, struct history *history, const struct store_flash *before,
+                    const struct store_flash *after, struct error *err);
+/* Drops all of a guest's. */
+int history_forget(struct db *db, int64_t guest, struct error *err);
+/* Drops one point; what older ones need of it goes over to them. */
+int history_drop(struct db *db, int64_t guest, int64_t point, struct error *err);
+
+/* Writes one block of a flash, past the history. */
+int flash_write_block(struct db *db, const struct store_flash *flash, struct history *history,
+                      int64_t index, const uint8_t block[STORE_BLOCK_SIZE], struct error *err);
 
 /* ---- Leases and names, within a transaction ---- */
 
@@ -163,6 +234,9 @@ int lease_drop(struct db *db, int64_t flash, const struct store_lease *lease, bo
 int lease_refuse_other(struct db *db, int64_t flash, int64_t pid, struct error *err);
 /* -ETXTBSY if the flash is open for writing. */
 int lease_refuse_held(struct db *db, int64_t flash, struct error *err);
+
+/* Purges a guest that was removed long enough ago; 1 if there may be another, else 0. */
+int removed_expire(struct store *store, struct error *err);
 
 int orphan_add(struct db *db, int64_t flash, struct error *err);
 
@@ -180,13 +254,20 @@ struct guest_ref {
 int guest_ref_by_id(struct db *db, int64_t guest, struct guest_ref *ret, struct error *err);
 int guest_ref_by_name(struct db *db, const char *name, struct guest_ref *ret, struct error *err);
 int guest_ref_with_vars(struct db *db, int64_t guest, struct guest_ref *ret, struct error *err);
+/* -EEXIST if a guest has the name. */
+int guest_check_free(struct db *db, const char *name, struct error *err);
 int guest_set_flash(struct db *db, int64_t guest, int64_t flash, bool vars_removed,
                     struct error *err);
+/* The flash takes the place of the guest's, which becomes an orphan and is kept as a restore point.
+ */
+int guest_replace_flash(struct db *db, const struct guest_ref *guest, int64_t flash,
+                        bool vars_removed, struct error *err);
 
 /* The columns of a flash, in a query where `flashes` is named l and its image i. */
 #define FLASH_COLUMNS                                                                              \
-    "l.id, l.image_id, i.size, l.uid, l.gid, l.mode, l.mtime, l.atime, l.ctime, l.version, l.size"
-#define FLASH_COLUMN_COUNT 11
+    "l.id, l.image_id, i.size, l.uid, l.gid, l.mode, l.mtime, l.atime, l.ctime, l.version, "       \
+    "l.size, l.guest_id"
+#define FLASH_COLUMN_COUNT 12
 void flash_from_row(sqlite3_stmt *stmt, int first, struct store_flash *ret);
 
 /* ---- Firmware, within a transaction ---- */

@@ -6,7 +6,26 @@
 int orphan_add(struct db *db, int64_t flash, struct error *err)
 {
     static const char sql[] = "INSERT INTO orphans (flash_id) VALUES (?)";
-    return db_run(db, err, sql, "i", flash);
+    static const char disown[] = "UPDATE flashes SET guest_id = NULL WHERE id = ?";
+    int r = db_run(db, err, disown, "i", flash);
+    return r < 0 ? r : db_run(db, err, sql, "i", flash);
+}
+
+int guest_replace_flash(struct db *db, const struct guest_ref *guest, int64_t flash,
+                        bool vars_removed, struct error *err)
+{
+    struct store_flash before, after;
+    struct history history;
+    int r = flash_get(db, guest->flash, &before, err);
+    if (r == 0)
+        r = flash_get(db, flash, &after, err);
+    if (r == 0)
+        r = history_edit(db, guest->id, false, 0, &history, err);
+    if (r == 0)
+        r = history_replace(db, &history, &before, &after, err);
+    if (r == 0)
+        r = orphan_add(db, before.id, err);
+    return r < 0 ? r : guest_set_flash(db, guest->id, flash, vars_removed, err);
 }
 
 int store_orphan_list(struct store *store, int64_t *flashes, size_t max, struct error *err)
@@ -72,11 +91,9 @@ int store_vars_unlink(struct store *store, int64_t guest, struct error *err)
     if (r == 0)
         r = flash_get(txn.db, ref.flash, &before, err);
     if (r == 0)
-        r = flash_add(txn.db, before.image, &before.attr, &flash, err);
+        r = flash_add(txn.db, before.image, 0, &before.attr, &flash, err);
     if (r == 0)
-        r = orphan_add(txn.db, ref.flash, err);
-    if (r == 0)
-        r = guest_set_flash(txn.db, guest, flash, true, err);
+        r = guest_replace_flash(txn.db, &ref, flash, true, err);
     return r < 0 ? r : txn_commit(&txn, err);
 }
 
@@ -110,7 +127,7 @@ static int reset_one(struct db *db, const char *name, struct error *err)
     if (r == -ETXTBSY)
         return error_prefix(err, r, "guest '%s'", name);
     if (r == 0)
-        r = flash_drop_blocks_from(db, ref.flash, 0, err);
+        r = flash_reset(db, ref.flash, err);
     if (r == 0)
         r = flash_touch(db, ref.flash, store_now() * NSEC_PER_SEC, err);
     return r < 0 ? r : guest_set_flash(db, ref.id, ref.flash, false, err);

@@ -56,7 +56,8 @@ static const char version_1[] =
     "  atime INTEGER,"
     "  ctime INTEGER,"
     "  version INTEGER NOT NULL DEFAULT 0,"
-    "  size INTEGER" /* NULL: its image's; else of a staging file, an overlay on zeros */
+    "  guest_id INTEGER," /* whose flash it is; NULL of staging files and orphans */
+    "  size INTEGER"      /* NULL: its image's; else of a staging file, an overlay on zeros */
     ") STRICT;"
 
     "CREATE TABLE flash_xattrs ("
@@ -84,7 +85,8 @@ static const char version_1[] =
     "  pid INTEGER NOT NULL,"
     "  command TEXT NOT NULL,"
     "  mountpoint TEXT NOT NULL,"
-    "  since INTEGER NOT NULL," /* seconds */
+    "  since INTEGER NOT NULL,"             /* seconds */
+    "  written INTEGER NOT NULL DEFAULT 0," /* something was changed since it was taken */
     "  PRIMARY KEY (flash_id, handle)"
     ") STRICT, WITHOUT ROWID;"
 
@@ -99,10 +101,30 @@ static const char version_1[] =
     "CREATE TABLE orphans (flash_id INTEGER PRIMARY KEY) STRICT;"
 
     "CREATE TABLE flash_blocks ("
-    "  key INTEGER PRIMARY KEY,"   /* flash_block_key() */
+    "  key INTEGER PRIMARY KEY,"   /* block_key() */
     "  encoding INTEGER NOT NULL," /* enum block_encoding */
     "  checksum INTEGER NOT NULL," /* block_checksum() */
     "  data BLOB NOT NULL"
+    ") STRICT;"
+    /* What a guest's flash was before, see history.c. */
+    "CREATE TABLE points ("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  guest_id INTEGER NOT NULL,"
+    "  kind INTEGER NOT NULL,"       /* enum store_point_kind */
+    "  created_at INTEGER NOT NULL," /* seconds */
+    "  name TEXT"                    /* of a snapshot */
+    ") STRICT;"
+    "CREATE INDEX points_by_guest ON points (guest_id);"
+
+    /* Guests that were removed, and can be brought back for a while. */
+    "CREATE TABLE removed_guests ("
+    "  id INTEGER PRIMARY KEY,"
+    "  name TEXT NOT NULL,"
+    "  removed_at INTEGER NOT NULL," /* seconds */
+    "  firmware_id INTEGER NOT NULL REFERENCES firmware,"
+    "  flash_id INTEGER NOT NULL,"
+    "  created_at INTEGER NOT NULL,"
+    "  vars_removed INTEGER NOT NULL"
     ") STRICT;"
     "CREATE INDEX flash_blocks_pending ON flash_blocks (encoding) WHERE encoding = 4;";
 

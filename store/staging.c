@@ -83,7 +83,7 @@ static int add_flash(struct db *db, const struct guest_ref *guest, const struct 
     struct store_flash vars;
     int r = flash_get(db, guest->flash, &vars, err);
     if (r == 0)
-        r = flash_add(db, vars.image, attr, ret, err);
+        r = flash_add(db, vars.image, 0, attr, ret, err);
     return r < 0 ? r : db_run(db, err, make_staging, "i", *ret);
 }
 
@@ -180,9 +180,7 @@ static int adopt(struct db *db, const struct guest_ref *guest, const char *name,
         r = flash_adopt(db, flash, err);
     if (r == 0)
         r = forget_name(db, guest->id, name, err);
-    if (r == 0)
-        r = orphan_add(db, guest->flash, err);
-    return r < 0 ? r : guest_set_flash(db, guest->id, flash, false, err);
+    return r < 0 ? r : guest_replace_flash(db, guest, flash, false, err);
 }
 
 int store_staging_adopt(struct store *store, int64_t guest, const char *name, bool replace,

@@ -186,6 +186,7 @@ enum {
 struct store_flash {
     int64_t id;
     int64_t image; /* what it is an overlay on */
+    int64_t guest; /* whose it is; 0: a staging file's, or an orphan */
     uint64_t size;
     uint64_t capacity;     /* its image's size: the most that a staging file can have */
     bool staging;          /* a staging file's: over zeros, and of any size up to its capacity */
@@ -209,9 +210,17 @@ struct store_guest {
 int store_guest_add(struct store *store, const char *firmware, const char *const *names,
                     size_t count, const struct store_attr *attr, struct error *err);
 
-/* Removes guests with all that is theirs, all or none. -ENOENT and -ETXTBSY name the guest. */
+/* Removes guests, all or none. -ENOENT and -ETXTBSY name the guest. They can be brought back within
+ * STORE_REMOVED_DAYS, by the name that they had. */
+#define STORE_REMOVED_DAYS 7
 int store_guest_remove(struct store *store, const char *const *names, size_t count,
                        struct error *err);
+/* Brings back the guest of this name that was removed last. -EEXIST: there is another by now. */
+int store_guest_undelete(struct store *store, const char *name, struct error *err);
+/* Removes guests for good, with all that is theirs, and those of these names that were removed
+ * before. */
+int store_guest_purge(struct store *store, const char *const *names, size_t count,
+                      struct error *err);
 
 /* -ENOENT: no `old_name`; -EEXIST: there is a `new_name`; -EINVAL: a wrong name. */
 int store_guest_rename(struct store *store, const char *old_name, const char *new_name,
@@ -219,7 +228,7 @@ int store_guest_rename(struct store *store, const char *old_name, const char *ne
 
 int store_guest_by_name(struct store *store, const char *name, struct store_guest *ret,
                         struct error *err);
-/* Whose flash it is; takes the longer the more guests there are. */
+/* Whose flash it is. */
 int store_guest_by_flash(struct store *store, int64_t flash, struct store_guest *ret,
                          struct error *err);
 int store_guest_by_id(struct store *store, int64_t guest, struct store_guest *ret,
@@ -287,6 +296,59 @@ ssize_t store_flash_read(struct store *store, int64_t flash, uint64_t offset, vo
  */
 int store_flash_write(struct store *store, int64_t flash, uint64_t offset, const void *bytes,
                       size_t length, int64_t now, struct error *err);
+
+/* ---- Restore points ----
+ *
+ * What a guest's flash was before: kept when it is first changed after it was opened for writing,
+ * when it is edited, and when somebody asks for it. It costs the blocks that were changed since. */
+
+enum store_point_kind { /* kept in the database */
+                        STORE_POINT_SESSION = 0,
+                        STORE_POINT_EDIT = 1,
+                        STORE_POINT_SNAPSHOT = 2, /* with a name of its own, until it is removed */
+};
+
+struct store_point {
+    int64_t id, guest;
+    enum store_point_kind kind;
+    char name[STORE_NAME_MAX + 1]; /* those without a name of their own: "session-ID", "edit-ID" */
+    int64_t created_at;
+    uint64_t blocks, stored_bytes; /* that it keeps */
+};
+
+/* How many of each kind are kept besides the newest of each of the last days on which there were
+ * some, and how many bytes (as stored) at most. Snapshots are not counted. */
+struct store_retention {
+    unsigned sessions, edits, days;
+    uint64_t bytes;
+};
+
+#define STORE_RETENTION_DEFAULT                                                                    \
+    {                                                                                              \
+        .sessions = 10, .edits = 10, .days = 7, .bytes = 4 << 20                                   \
+    }
+
+/* For what is changed through this object from then on. */
+void store_set_retention(struct store *store, const struct store_retention *retention);
+
+/* -EEXIST; -EINVAL: not a name that a snapshot can have. */
+int store_snapshot_add(struct store *store, const char *guest, const char *name, struct error *err);
+/* Removes any restore point. -ENOENT names the guest or the point. */
+int store_point_remove(struct store *store, const char *guest, const char *name, struct error *err);
+/* Makes the flash what it was; what it is now is a restore point then. -ETXTBSY. */
+int store_point_restore(struct store *store, const char *guest, const char *name,
+                        struct error *err);
+
+int store_point_find(struct store *store, int64_t guest, const char *name, struct store_point *ret,
+                     struct error *err);
+int store_point_get(struct store *store, int64_t point, struct store_point *ret, struct error *err);
+/* From the newest to the oldest, as store_firmware_each(). */
+int store_point_each(struct store *store, int64_t guest,
+                     int (*each)(const struct store_point *point, void *data), void *data,
+                     struct error *err);
+/* As store_flash_read(), of the flash as it was. */
+ssize_t store_point_read(struct store *store, int64_t point, uint64_t offset, void *buffer,
+                         size_t length, struct error *err);
 
 /* ---- Leases ----
  *

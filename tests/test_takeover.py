@@ -101,6 +101,29 @@ def test_a_worker_that_hangs_is_replaced(serve: Serve, guests: list[str], hammer
     assert server.status()["restart_count"] == 2
 
 
+def test_a_worker_that_does_not_die_is_replaced(serve: Serve, guests: list[str], release_bin: Path,
+                                                tmp_path: Path,
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of its threads waits in the kernel for what only the next worker can answer."""
+    order = tmp_path / "stuck-worker"
+    with monkeypatch.context() as stuck:
+        stuck.setenv("LD_PRELOAD", str(release_bin.parent / "tests" / "stuck_worker.so"))
+        stuck.setenv("STUCK_WORKER", str(order))
+        server = serve("-o", "hang=1")
+    first = server.worker()
+    flash = server.mountpoint / guests[0] / "code"
+    order.touch()
+    with flash.open("r+b", buffering=0) as file:
+        file.write(b"kept")
+        os.fsync(file.fileno())
+        assert not order.exists()
+    assert flash.read_bytes()[:4] == b"kept"
+    assert server.worker() != first and server.status()["restart_count"] == 1
+    assert f"worker {first} does not answer; it is killed" in server.log()
+    assert "the worker was killed and does not end" in server.log()
+    assert eventually(lambda: not Path(f"/proc/{first}").exists()), "it was not reaped"
+
+
 def test_without_its_supervisor_it_goes_on(serve: Serve, guests: list[str], hammers: Make,
                                            rng: random.Random, record_property: Record) -> None:
     server = serve()

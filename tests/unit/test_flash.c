@@ -338,7 +338,7 @@ static void what_was_deleted_is_overwritten(void **state)
     assert_true(file_contains(FIXTURE_STORE, secrets[0]));
     assert_true(file_contains(FIXTURE_STORE, secrets[1]));
     struct store_guest second;
-    assert_ok(store_guest_remove(*state, names, 1, &err), err);
+    assert_ok(store_guest_purge(*state, names, 1, &err), err);
     assert_ok(store_guest_by_name(*state, "web02", &second, &err), err);
     assert_ok(store_flash_truncate(*state, second.flash.id, 0, NOW, &err), err);
     fixture_reopen(state, 0);

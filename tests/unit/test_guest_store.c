@@ -165,7 +165,7 @@ static void removing_frees_everything(void **state)
     assert_int_equal(fixture_status(*state).private_blocks, 12);
 
     const char *name = "b";
-    assert_ok(store_guest_remove(*state, &name, 1, &err), err);
+    assert_ok(store_guest_purge(*state, &name, 1, &err), err);
     assert_int_equal(fixture_status(*state).private_blocks, 8);
     assert_int_equal(count_guests(*state), 2);
     struct store_flash flash;
@@ -178,7 +178,7 @@ static void removing_frees_everything(void **state)
     }
 
     static const char *const rest[] = {"c", "a"};
-    assert_ok(store_guest_remove(*state, rest, 2, &err), err);
+    assert_ok(store_guest_purge(*state, rest, 2, &err), err);
     assert_ok(store_firmware_remove(*state, "ovmf", &err), err);
     struct store_status status = fixture_status(*state);
     assert_int_equal(status.guests + status.firmware + status.images, 0);
@@ -202,7 +202,10 @@ static void removes_all_or_none(void **state)
                  "there is no guest 'none'");
     assert_error(store_guest_remove(*state, twice, 3, &err), -ENOENT, err, "there is no guest 'a'");
     assert_int_equal(count_guests(*state), 2);
-    assert_ok(store_guest_remove(*state, names, 2, &err), err);
+    assert_error(store_guest_purge(*state, names, 3, &err), -ENOENT, err,
+                 "there is no guest 'none'");
+    assert_int_equal(count_guests(*state), 2);
+    assert_ok(store_guest_purge(*state, names, 2, &err), err);
     assert_int_equal(count_guests(*state), 0);
 }
 

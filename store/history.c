@@ -1,0 +1,273 @@
+/* What a guest's flash was before.
+ *
+ * A restore point holds, of each block that was changed between it and the next newer one, what it
+ * was at the point (BLOCK_BELOW: as the image). So what the flash was at a point is the flash as it
+ * is, with the blocks of all points from the newest to this one put over it, one after the other;
+ * and a point that goes leaves to the next older one what that does not have itself. */
+#include "store/internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Edits within this time of the first share a restore point. */
+#define EDIT_SECONDS 300
+#define DAY_SECONDS (24 * 60 * 60)
+
+/* ---- Points ---- */
+
+static int add_point(struct db *db, int64_t guest, enum store_point_kind kind, const char *name,
+                     int64_t *ret, struct error *err)
+{
+    static const char sql[] =
+        "INSERT INTO points (guest_id, kind, created_at, name) VALUES (?, ?, ?, ?)";
+    int r = db_run(db, err, sql, "iiit", guest, (int64_t)kind, store_now(), name);
+    *ret = sqlite3_last_insert_rowid(db->handle);
+    return r;
+}
+
+static int newest_point(struct db *db, int64_t guest, int64_t *ret, struct error *err)
+{
+    static const char sql[] = "SELECT max(id) FROM points WHERE guest_id = ?";
+    return db_integer(db, err, ret, sql, "i", guest);
+}
+
+/* Rows go over to the next older point, or away. */
+static int move_or_drop(struct db *db, int64_t layer, int64_t older_layer, struct error *err)
+{
+    static const char sql[] = "SELECT min(key) FROM flash_blocks WHERE key BETWEEN ? AND ?";
+    int64_t after = block_key(layer, 0), key;
+    int r;
+    while ((r = db_integer(db, err, &key, sql, "ii", after, block_key_end(layer))) == 0 && key) {
+        int64_t index = block_key_index(key);
+        r = block_exists(db, block_key(older_layer, index), err);
+        if (r == 0)
+            r = block_copy(db, layer, older_layer, index, err);
+        if (r < 0)
+            return r;
+        after = key + 1;
+    }
+    return r;
+}
+
+int history_drop(struct db *db, int64_t guest, int64_t point, struct error *err)
+{
+    static const char older[] = "SELECT max(id) FROM points WHERE guest_id = ? AND id < ?";
+    static const char drop[] = "DELETE FROM points WHERE id = ?";
+    int64_t heir;
+    int r = db_integer(db, err, &heir, older, "ii", guest, point);
+    if (r == 0 && heir)
+        r = move_or_drop(db, point_layer(point), point_layer(heir), err);
+    if (r == 0)
+        r = layer_drop(db, point_layer(point), 0, err);
+    return r < 0 ? r : db_run(db, err, drop, "i", point);
+}
+
+int history_forget(struct db *db, int64_t guest, struct error *err)
+{
+    int64_t point;
+    int r;
+    while ((r = newest_point(db, guest, &point, err)) == 0 && point) {
+        static const char drop[] = "DELETE FROM points WHERE id = ?";
+        r = layer_drop(db, point_layer(point), 0, err);
+        if (r == 0)
+            r = db_run(db, err, drop, "i", point);
+        if (r < 0)
+            return r;
+    }
+    return r;
+}
+
+/* ---- What is kept ---- */
+
+struct kept {
+    unsigned sessions, edits, days;
+    int64_t day; /* the last that something was kept of */
+    int64_t bytes;
+};
+
+static int layer_bytes(struct db *db, int64_t layer, int64_t *ret, struct error *err)
+{
+    static const char sql[] =
+        "SELECT sum(length(data)) FROM flash_blocks WHERE key BETWEEN ? AND ?";
+    return db_integer(db, err, ret, sql, "ii", block_key(layer, 0), block_key_end(layer));
+}
+
+/* Of the points from the newest to the oldest: whether this one stays. */
+static bool is_wanted(const struct store_retention *retention, struct kept *kept,
+                      enum store_point_kind kind, int64_t created_at)
+{
+    if (kind == STORE_POINT_SNAPSHOT)
+        return true;
+    if (kept->bytes > (int64_t)retention->bytes)
+        return false;
+    bool wanted = kind == STORE_POINT_SESSION ? kept->sessions < retention->sessions
+                                              : kept->edits < retention->edits;
+    if (kind == STORE_POINT_SESSION)
+        kept->sessions++;
+    else
+        kept->edits++;
+    int64_t day = created_at / DAY_SECONDS;
+    if (day != kept->day && kept->days < retention->days) {
+        kept->day = day;
+        kept->days++;
+        wanted = true;
+    }
+    return wanted;
+}
+
+/* The next older point: its id (0: none), kind and time. */
+static int older_point(struct db *db, int64_t guest, int64_t than, int64_t *id,
+                       enum store_point_kind *kind, int64_t *created_at, struct error *err)
+{
+    static const char sql[] = "SELECT id, kind, created_at FROM points"
+                              " WHERE guest_id = ? AND id < ? ORDER BY id DESC LIMIT 1";
+    cleanup_stmt sqlite3_stmt *stmt = NULL;
+    int r = db_prepare(db, sql, &stmt, err);
+    if (r < 0)
+        return r;
+    db_bind(stmt, "ii", guest, than);
+    r = db_step(db, stmt, err);
+    *id = r > 0 ? sqlite3_column_int64(stmt, 0) : 0;
+    *kind = r > 0 ? (enum store_point_kind)sqlite3_column_int(stmt, 1) : STORE_POINT_SESSION;
+    *created_at = r > 0 ? sqlite3_column_int64(stmt, 2) : 0;
+    return r < 0 ? r : 0;
+}
+
+/* Drops what is more than is to be kept, but for the newest, which has just been made, and one that
+ * is still wanted. */
+static int expire(struct db *db, int64_t guest, int64_t spared, struct error *err)
+{
+    struct kept kept = {.day = -1};
+    int64_t than = INT64_MAX, newest = 0, id, created_at, bytes;
+    enum store_point_kind kind;
+    int r;
+    while ((r = older_point(db, guest, than, &id, &kind, &created_at, err)) == 0 && id) {
+        than = id;
+        newest = newest ? newest : id;
+        r = layer_bytes(db, point_layer(id), &bytes, err);
+        kept.bytes += bytes;
+        if (r == 0 && !is_wanted(&db->retention, &kept, kind, created_at) && id != newest &&
+            id != spared)
+            r = history_drop(db, guest, id, err);
+        if (r < 0)
+            return r;
+    }
+    return r;
+}
+
+/* ---- Keeping ---- */
+
+int history_open(struct db *db, const struct store_flash *flash, struct history *ret,
+                 struct error *err)
+{
+    static const char sql[] = "SELECT count(*) > 0 AND max(written) = 0 FROM leases"
+                              " WHERE flash_id = ?";
+    int64_t fresh = 0;
+    *ret = (struct history){.guest = flash->guest};
+    if (!flash->guest)
+        return 0;
+    int r = newest_point(db, flash->guest, &ret->point, err);
+    if (r == 0)
+        r = db_integer(db, err, &fresh, sql, "i", flash->id);
+    ret->fresh = fresh;
+    return r;
+}
+
+int history_edit(struct db *db, int64_t guest, bool alone, int64_t spared, struct history *ret,
+                 struct error *err)
+{
+    int64_t id, created_at;
+    enum store_point_kind kind;
+    *ret = (struct history){.guest = guest};
+    int r = older_point(db, guest, INT64_MAX, &id, &kind, &created_at, err);
+    if (r < 0)
+        return r;
+    ret->point = id;
+    if (!alone && id && kind == STORE_POINT_EDIT && store_now() - created_at < EDIT_SECONDS)
+        return 0;
+    r = add_point(db, guest, STORE_POINT_EDIT, NULL, &ret->point, err);
+    return r < 0 ? r : expire(db, guest, spared, err);
+}
+
+/* The first change since it was opened. */
+static int begin_session(struct db *db, struct history *history, int64_t flash, struct error *err)
+{
+    static const char sql[] = "UPDATE leases SET written = 1 WHERE flash_id = ?";
+    int r = add_point(db, history->guest, STORE_POINT_SESSION, NULL, &history->point, err);
+    if (r == 0)
+        r = db_run(db, err, sql, "i", flash);
+    history->fresh = false;
+    return r < 0 ? r : expire(db, history->guest, 0, err);
+}
+
+int history_keep(struct db *db, struct history *history, const struct store_flash *flash,
+                 int64_t index, const uint8_t block[STORE_BLOCK_SIZE], struct error *err)
+{
+    uint8_t before[STORE_BLOCK_SIZE];
+    struct span span = {
+        .offset = (uint64_t)index * STORE_BLOCK_SIZE, .length = sizeof before, .buffer = before};
+    if (!history->fresh && !history->point)
+        return 0;
+    int r =
+        history->fresh ? 0 : block_exists(db, block_key(point_layer(history->point), index), err);
+    if (r != 0)
+        return r < 0 ? r : 0;
+    r = flash_read(db, flash, &span, err);
+    if (r < 0)
+        return r;
+    if (memcmp(before, block, sizeof before) == 0)
+        return 1;
+    r = history->fresh ? begin_session(db, history, flash->id, err) : 0;
+    return r < 0 ? r
+                 : block_copy(db, flash_layer(flash->id), point_layer(history->point), index, err);
+}
+
+/* Whether two flashes have other bytes at this index. */
+static int differ(struct db *db, const struct store_flash *a, const struct store_flash *b,
+                  int64_t index, struct error *err)
+{
+    uint8_t of_a[STORE_BLOCK_SIZE], of_b[STORE_BLOCK_SIZE];
+    uint64_t offset = (uint64_t)index * STORE_BLOCK_SIZE;
+    struct span first = {.offset = offset, .length = sizeof of_a, .buffer = of_a};
+    struct span second = {.offset = offset, .length = sizeof of_b, .buffer = of_b};
+    int r = flash_read(db, a, &first, err);
+    if (r == 0)
+        r = flash_read(db, b, &second, err);
+    return r < 0 ? r : memcmp(of_a, of_b, sizeof of_a) != 0;
+}
+
+static int keep_replaced(struct db *db, struct history *history, const struct store_flash *before,
+                         const struct store_flash *after, int64_t index, struct error *err)
+{
+    int r = block_exists(db, block_key(point_layer(history->point), index), err);
+    if (r != 0)
+        return r < 0 ? r : 0;
+    r = differ(db, before, after, index, err);
+    return r <= 0
+               ? r
+               : block_copy(db, flash_layer(before->id), point_layer(history->point), index, err);
+}
+
+/* Every index at which one of them has a block of its own. */
+static int each_own_block(struct db *db, int64_t layer, struct history *history,
+                          const struct store_flash *before, const struct store_flash *after,
+                          struct error *err)
+{
+    static const char sql[] = "SELECT min(key) FROM flash_blocks WHERE key BETWEEN ? AND ?";
+    int64_t from = block_key(layer, 0), key;
+    int r;
+    while ((r = db_integer(db, err, &key, sql, "ii", from, block_key_end(layer))) == 0 && key) {
+        r = keep_replaced(db, history, before, after, block_key_index(key), err);
+        if (r < 0)
+            return r;
+        from = key + 1;
+    }
+    return r;
+}
+
+int history_replace(struct db *db, struct history *history, const struct store_flash *before,
+                    const struct store_flash *after, struct error *err)
+{
+    int r = each_own_block(db, flash_layer(before->id), history, before, after, err);
+    return r < 0 ? r : each_own_block(db, flash_layer(after->id), history, before, after, err);
+}
