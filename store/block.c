@@ -88,6 +88,7 @@ struct block_data block_compress_private(struct codec *codec, const uint8_t bloc
     ZSTD_CCtx_setParameter(context, ZSTD_c_checksumFlag, 1);
     ZSTD_CCtx_refPrefix(context, below, STORE_BLOCK_SIZE);
     struct block_data other = compress_body(codec, BLOCK_PREFIX, block);
+    other.below = below;
     return other.size < data.size ? other : data;
 }
 

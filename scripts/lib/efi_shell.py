@@ -87,6 +87,19 @@ class EfiShell:
         self._process.stdin.write(b" ")
         self._read_until(PROMPT, deadline)
 
+    def wait_for(self, patterns: Sequence[bytes], deadline: float) -> bytes:
+        """The first of them that the console shows; b"" if it shows none in time."""
+        while True:
+            shown = self._shown()
+            for pattern in patterns:
+                if pattern in shown:
+                    return pattern
+            if self._process.poll() is not None:
+                raise ShellError(self._explain("QEMU ended"))
+            if time.monotonic() > deadline:
+                return b""
+            time.sleep(POLL_SECONDS)
+
     def run(self, command: str) -> str:
         """Types a command and returns what it answered, without colours and the echo."""
         self._process.stdin.write(command.encode("ascii") + b"\r")
@@ -109,13 +122,10 @@ class EfiShell:
             raise ShellError(self._explain(f"QEMU ended with status {status}"))
 
     def _read_until(self, pattern: bytes, deadline: float) -> bytes:
-        while (end := (shown := self._shown()).find(pattern)) < 0:
-            if self._process.poll() is not None:
-                raise ShellError(self._explain("QEMU ended"))
-            if time.monotonic() > deadline:
-                raise ShellError(self._explain(f"no {pattern.decode()!r} in time"))
-            time.sleep(POLL_SECONDS)
-        end += len(pattern)
+        if not self.wait_for((pattern,), deadline):
+            raise ShellError(self._explain(f"no {pattern.decode()!r} in time"))
+        shown = self._shown()
+        end = shown.index(pattern) + len(pattern)
         self._taken += end
         return shown[:end]
 
