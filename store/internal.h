@@ -30,7 +30,6 @@ struct store {
     char *path;
     unsigned flags;
     pthread_mutex_t write_lock;
-    struct store_retention retention;
     struct db *writer;
     _Atomic uint64_t commits;   /* through this store object */
     _Atomic uint64_t log_pages; /* in the write-ahead log after the last of them */
@@ -198,10 +197,12 @@ int flash_adopt(struct db *db, int64_t flash, struct error *err);
 struct history {
     int64_t guest; /* 0: nothing is kept */
     int64_t point; /* the newest; 0: none */
-    bool fresh;    /* nothing was changed since it was opened for writing */
+    bool fresh;    /* nothing was changed yet: the first change makes a point of this kind */
+    enum store_point_kind kind;
 };
 
-/* For changes by whoever has it open; the restore point is made when something really changes. */
+/* For changes by whoever has it open, or by nobody who has: then it is an edit. The restore point
+ * is made when something really changes. */
 int history_open(struct db *db, const struct store_flash *flash, struct history *ret,
                  struct error *err);
 /* For an edit: there is a restore point then, and others than `spared` may go for it. Edits that
