@@ -96,6 +96,10 @@ struct span {
     uint8_t *buffer;
 };
 
+/* One whole block. */
+#define SPAN_OF_BLOCK(index, block)                                                                \
+    ((struct span){(uint64_t)(index)*STORE_BLOCK_SIZE, STORE_BLOCK_SIZE, (block)})
+
 static inline int64_t span_first(const struct span *span)
 {
     return (int64_t)(span->offset / STORE_BLOCK_SIZE);

@@ -20,28 +20,20 @@ struct block_data block_from_row(sqlite3_stmt *stmt)
                                .size = (size_t)sqlite3_column_bytes(stmt, 3)};
 }
 
-static int put_below(struct db *db, int64_t image, const struct span *span, int64_t index,
-                     struct error *err)
-{
-    uint8_t block[STORE_BLOCK_SIZE];
-    struct span below = {
-        .offset = (uint64_t)index * STORE_BLOCK_SIZE, .length = sizeof block, .buffer = block};
-    int r = image_read(db, image, &below, err);
-    if (r == 0)
-        span_put(span, index, block);
-    return r;
-}
-
 int block_put_row(struct db *db, sqlite3_stmt *stmt, int64_t image, const struct span *span,
                   struct error *err)
 {
-    uint8_t block[STORE_BLOCK_SIZE];
+    uint8_t block[STORE_BLOCK_SIZE], below[STORE_BLOCK_SIZE];
     int64_t key = sqlite3_column_int64(stmt, 0), index = block_key_index(key);
     struct block_data data = block_from_row(stmt);
     if (block_checksum(&db->codec, key, data) != sqlite3_column_int64(stmt, 2))
         return block_damaged(key, err);
-    if (data.encoding == BLOCK_BELOW)
-        return put_below(db, image, span, index, err);
+    if (data.encoding == BLOCK_BELOW || data.encoding == BLOCK_PREFIX) {
+        int r = image_read(db, image, &SPAN_OF_BLOCK(index, below), err);
+        if (r < 0)
+            return r;
+        data.below = below;
+    }
     if (block_decode(&db->codec, data, block) < 0)
         return block_damaged(key, err);
     span_put(span, index, block);

@@ -64,14 +64,24 @@ class Shell(ABC):
             raise ShellError(self._explain(f"typed {command!r}, the shell read {echo!r}"))
         return rest.replace("\r\n", "\n").strip()
 
-    def _read_until(self, pattern: bytes, deadline: float) -> bytes:
-        while (end := (shown := self._shown()).find(pattern)) < 0:
+    def wait_for(self, patterns: Sequence[bytes], deadline: float) -> bytes:
+        """The first of them that the console shows; b"" if it shows none in time."""
+        while True:
+            shown = self._shown()
+            for pattern in patterns:
+                if pattern in shown:
+                    return pattern
             if self._has_ended():
                 raise ShellError(self._explain("QEMU ended"))
             if time.monotonic() > deadline:
-                raise ShellError(self._explain(f"no {pattern.decode()!r} in time"))
+                return b""
             time.sleep(POLL_SECONDS)
-        end += len(pattern)
+
+    def _read_until(self, pattern: bytes, deadline: float) -> bytes:
+        if not self.wait_for((pattern,), deadline):
+            raise ShellError(self._explain(f"no {pattern.decode()!r} in time"))
+        shown = self._shown()
+        end = shown.index(pattern) + len(pattern)
         self._taken += end
         return shown[:end]
 
