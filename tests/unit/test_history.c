@@ -11,7 +11,7 @@
 #define BLOCKS 10
 #define SIZE ((size_t)BLOCKS * STORE_BLOCK_SIZE)
 #define POINTS_MAX 256
-#define ROUNDS 400
+#define ROUNDS 200
 #define NOW INT64_C(1700000000123456789)
 #define GUEST "web01"
 
