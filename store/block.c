@@ -10,16 +10,10 @@
 #include "store/dictionary.h"
 
 /* Every frame would begin with these: magic number, flags, content size. So they are not stored; a
- * block is often 20 bytes without them. A frame with a prefix ends in a checksum of its content,
- * since nothing else tells that another block lies below it now. */
+ * block is often 20 bytes without them. Of the flags one is for a checksum of the content at the
+ * end: with another dictionary, or another block below, a sound body decodes to something else. */
 #define HEADER_SIZE 7
-static const uint8_t dictionary_header[HEADER_SIZE] = {0x28, 0xB5, 0x2F, 0xFD, 0x60, 0x00, 0x0F};
-static const uint8_t prefix_header[HEADER_SIZE] = {0x28, 0xB5, 0x2F, 0xFD, 0x64, 0x00, 0x0F};
-
-static const uint8_t *frame_header(enum block_encoding encoding)
-{
-    return encoding == BLOCK_PREFIX ? prefix_header : dictionary_header;
-}
+static const uint8_t frame_header[HEADER_SIZE] = {0x28, 0xB5, 0x2F, 0xFD, 0x64, 0x00, 0x0F};
 
 int codec_init(struct codec *codec, struct error *err)
 {
@@ -58,15 +52,19 @@ struct block_data block_compress(struct codec *codec, const uint8_t block[STORE_
     return (struct block_data){BLOCK_ZSTD, codec->frame[0], size};
 }
 
-/* With what the context was told of. */
+/* With the level, and with what the context refers to. */
 static struct block_data compress_body(struct codec *codec, enum block_encoding encoding,
                                        const uint8_t block[STORE_BLOCK_SIZE])
 {
     uint8_t *frame = codec->frame[encoding == BLOCK_PREFIX];
+    ZSTD_CCtx_setParameter(codec->compress, ZSTD_c_compressionLevel, PRIVATE_COMPRESSION_LEVEL);
+    ZSTD_CCtx_setParameter(codec->compress, ZSTD_c_checksumFlag, 1);
+    ZSTD_CCtx_setParameter(codec->compress, ZSTD_c_dictIDFlag, 0);
     size_t size =
         ZSTD_compress2(codec->compress, frame, sizeof codec->frame[0], block, STORE_BLOCK_SIZE);
+    ZSTD_CCtx_reset(codec->compress, ZSTD_reset_session_and_parameters);
     if (ZSTD_isError(size) || size >= STORE_BLOCK_SIZE ||
-        memcmp(frame, frame_header(encoding), HEADER_SIZE) != 0)
+        memcmp(frame, frame_header, HEADER_SIZE) != 0)
         return (struct block_data){BLOCK_RAW, block, STORE_BLOCK_SIZE};
     return (struct block_data){encoding, frame + HEADER_SIZE, size - HEADER_SIZE};
 }
@@ -74,19 +72,16 @@ static struct block_data compress_body(struct codec *codec, enum block_encoding 
 struct block_data block_compress_private(struct codec *codec, const uint8_t block[STORE_BLOCK_SIZE],
                                          const uint8_t *below)
 {
-    ZSTD_CCtx *context = codec->compress;
-    ZSTD_CCtx_reset(context, ZSTD_reset_session_and_parameters);
-    ZSTD_CCtx_setParameter(context, ZSTD_c_dictIDFlag, 0);
-    ZSTD_CCtx_refCDict(context, dictionary_1_encoder());
-    struct block_data data = compress_body(codec, BLOCK_DICTIONARY_1, block);
-
+    struct block_data data = {BLOCK_RAW, block, STORE_BLOCK_SIZE};
+    const ZSTD_CDict *dictionary = dictionary_1_encoder();
+    if (dictionary) {
+        ZSTD_CCtx_refCDict(codec->compress, dictionary);
+        data = compress_body(codec, BLOCK_DICTIONARY_1, block);
+    }
     uint8_t fill;
     if (!below || block_is_fill(below, &fill))
         return data;
-    ZSTD_CCtx_reset(context, ZSTD_reset_session_and_parameters);
-    ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, PRIVATE_COMPRESSION_LEVEL);
-    ZSTD_CCtx_setParameter(context, ZSTD_c_checksumFlag, 1);
-    ZSTD_CCtx_refPrefix(context, below, STORE_BLOCK_SIZE);
+    ZSTD_CCtx_refPrefix(codec->compress, below, STORE_BLOCK_SIZE);
     struct block_data other = compress_body(codec, BLOCK_PREFIX, block);
     other.below = below;
     return other.size < data.size ? other : data;
@@ -97,7 +92,7 @@ static int decode_body(struct codec *codec, struct block_data data, uint8_t ret[
     uint8_t *frame = codec->frame[0];
     if (data.size > sizeof codec->frame[0] - HEADER_SIZE)
         return -EUCLEAN;
-    memcpy(frame, frame_header(data.encoding), HEADER_SIZE);
+    memcpy(frame, frame_header, HEADER_SIZE);
     memcpy(frame + HEADER_SIZE, data.bytes, data.size);
     size_t size = ZSTD_decompressDCtx(codec->decompress, ret, STORE_BLOCK_SIZE, frame,
                                       HEADER_SIZE + data.size);

@@ -20,8 +20,8 @@ enum block_encoding {
     BLOCK_ZEROS = 2,        /* no data: 0x00 throughout */
     BLOCK_ONES = 3,         /* no data: 0xFF throughout */
     BLOCK_PENDING = 4,      /* the bytes; compressing has not been tried yet */
-    BLOCK_DICTIONARY_1 = 5, /* the body of a frame that was made with dictionary 1 */
-    BLOCK_PREFIX = 6,       /* the same, made with the image's block below as its prefix */
+    BLOCK_DICTIONARY_1 = 5, /* a frame's body, made with dictionary 1 */
+    BLOCK_PREFIX = 6,       /* the same, made with the image's block as its prefix */
     BLOCK_BELOW = 8,        /* of a restore point, no data: as the image below */
 };
 
@@ -33,7 +33,8 @@ struct codec {
     struct ZSTD_CCtx_s *compress;
     struct ZSTD_DCtx_s *decompress;
     struct evp_md_ctx_st *hash;
-    /* What was compressed, or is being decoded: a whole frame each, with dictionary and below. */
+    /* Whole frames: what was compressed, with a prefix the second; the first is for decoding too.
+     */
     uint8_t frame[2][2 * STORE_BLOCK_SIZE];
 };
 

@@ -12,8 +12,8 @@
 extern const uint8_t dictionary_1[];
 size_t dictionary_1_size(void);
 
-/* Made once a process, and shared by its threads; NULL: out of memory. The encoder takes 1 MiB, so
- * a process that only reads has none. */
+/* Made once a process, and shared by its threads; NULL: out of memory. The encoder takes half a
+ * MiB, so a process that only reads has none. */
 const struct ZSTD_CDict_s *dictionary_1_encoder(void);
 const struct ZSTD_DDict_s *dictionary_1_decoder(void);
 

@@ -169,5 +169,5 @@ def test_what_a_guest_gives_back_is_free_again(fwfs: Fwfs, mount: Mounter,
         os.pwrite(file.fileno(), block, offset)
     mount.unmount()
     assert status(fwfs)["private_block_count"] == 1
-    fwfs("guest", "rm", NAMES[0])
+    fwfs("guest", "rm", "--purge", NAMES[0])
     assert status(fwfs)["private_block_count"] == 0

@@ -164,6 +164,26 @@ static void hostile_bytes_are_refused(void **state)
     }
 }
 
+/* As if the program had been built with another dictionary. */
+static void another_dictionary_is_found(void **state)
+{
+    uint8_t block[STORE_BLOCK_SIZE], out[STORE_BLOCK_SIZE];
+    cleanup_free uint8_t *images = fixture_image("A");
+    for (uint64_t seed = 1; seed < 100; seed++) {
+        make_variables(block, seed);
+        struct block_data data = block_compress_private(*state, block, NULL);
+        assert_int_equal(data.encoding, BLOCK_DICTIONARY_1);
+        cleanup_free uint8_t *bytes = malloc(data.size);
+        memcpy(bytes, data.bytes, data.size);
+        data.bytes = bytes;
+        data.encoding = BLOCK_PREFIX;
+        data.below = images;
+        assert_int_equal(block_decode(*state, data, out), -EUCLEAN);
+        data.below = dictionary_1 + dictionary_1_size() - STORE_BLOCK_SIZE - 1;
+        assert_int_equal(block_decode(*state, data, out), -EUCLEAN);
+    }
+}
+
 static void an_encoding_of_the_future_is_refused(void **state)
 {
     uint8_t block[STORE_BLOCK_SIZE] = {0}, out[STORE_BLOCK_SIZE];
@@ -183,6 +203,7 @@ int main(void)
         cmocka_unit_test(encodings_do_not_disturb_each_other),
         cmocka_unit_test(another_block_below_is_found),
         cmocka_unit_test(hostile_bytes_are_refused),
+        cmocka_unit_test(another_dictionary_is_found),
         cmocka_unit_test(an_encoding_of_the_future_is_refused),
     };
     return cmocka_run_group_tests_name("block", tests, enter, leave);
