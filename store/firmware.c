@@ -175,6 +175,8 @@ int store_firmware_add(struct store *store, const struct store_firmware_spec *sp
                                   "remove it first",
                                   spec->name);
     }
+    if (r != -ENOENT)
+        return error_prefix(err, r, "firmware '%s'", spec->name);
     r = insert_firmware(txn.db, spec, err);
     return r < 0 ? r : txn_commit(&txn, err);
 }
