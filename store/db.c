@@ -142,8 +142,18 @@ void db_closep(struct db **db)
     db_close(*db);
 }
 
+static int check_transaction(struct db *db, struct error *err)
+{
+    if (db->in_transaction && sqlite3_get_autocommit(db->handle))
+        return error_set(err, -EIO, "the store failed: an error before undid all");
+    return 0;
+}
+
 int db_prepare(struct db *db, const char *sql, sqlite3_stmt **ret, struct error *err)
 {
+    int r = check_transaction(db, err);
+    if (r < 0)
+        return r;
     for (size_t i = 0; i < db->statement_count; i++) {
         if (db->statements[i].sql == sql) {
             assert(!sqlite3_stmt_busy(db->statements[i].stmt));
@@ -236,9 +246,10 @@ int db_run(struct db *db, struct error *err, const char *sql, const char *types,
 
 int db_script(struct db *db, const char *sql, struct error *err)
 {
-    if (sqlite3_exec(db->handle, sql, NULL, NULL, NULL) != SQLITE_OK)
-        return db_fail(db, sql, err);
-    return 0;
+    int r = check_transaction(db, err);
+    if (r == 0 && sqlite3_exec(db->handle, sql, NULL, NULL, NULL) != SQLITE_OK)
+        r = db_fail(db, sql, err);
+    return r;
 }
 
 int db_integer(struct db *db, struct error *err, int64_t *ret, const char *sql, const char *types,

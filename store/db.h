@@ -18,6 +18,7 @@
 struct db {
     sqlite3 *handle;
     struct codec codec;
+    bool in_transaction; /* that only its owner ends: see db_prepare() */
     size_t statement_count;
     struct db_statement {
         const char *sql;
@@ -39,7 +40,9 @@ void db_closep(struct db **db);
 /* The negative errno for SQLite's last error on this connection, with its words in `err`. */
 int db_fail(struct db *db, const char *sql, struct error *err);
 
-/* A statement ready to be bound; give it back with db_release() before it is asked for again. */
+/* A statement ready to be bound; give it back with db_release() before it is asked for again.
+ * Within a transaction it is -EIO once SQLite has rolled that back by itself, after an error: what
+ * followed would be committed by itself, statement by statement. */
 int db_prepare(struct db *db, const char *sql, sqlite3_stmt **ret, struct error *err);
 void db_releasep(sqlite3_stmt **stmt);
 #define cleanup_stmt cleanup(db_releasep)

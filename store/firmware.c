@@ -156,8 +156,9 @@ int firmware_add(struct db *db, const struct store_firmware_spec *spec, struct e
     int r = firmware_find(db, spec->name, &there, NULL);
     if (r == -ENOENT)
         return insert_firmware(db, spec, err);
-    if (r == 0)
-        r = is_same(db, &there, spec, err);
+    if (r < 0)
+        return error_prefix(err, r, "firmware '%s'", spec->name);
+    r = is_same(db, &there, spec, err);
     return r != 0 ? r
                   : error_set(err, -EEXIST,
                               "there is other firmware named '%s'; choose another name, or "

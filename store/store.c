@@ -96,6 +96,7 @@ int txn_begin(struct store *store, struct txn *txn, struct error *err)
         pthread_mutex_unlock(&store->write_lock);
         return r;
     }
+    store->writer->in_transaction = true;
     *txn = (struct txn){.store = store, .db = store->writer};
     return 0;
 }
@@ -113,10 +114,14 @@ void txn_endp(struct txn *txn)
 {
     if (!txn->db)
         return;
-    /* SQLite may have rolled back by itself, after an I/O error. */
-    if (!txn->committed && !sqlite3_get_autocommit(txn->db->handle))
-        db_run(txn->db, NULL, "ROLLBACK", "");
-    pthread_mutex_unlock(&txn->store->write_lock);
+    struct store *store = txn->store;
+    /* SQLite may have rolled back by itself, after an I/O error. A connection that cannot is
+     * closed, which does it. */
+    if (!sqlite3_get_autocommit(txn->db->handle) && db_run(txn->db, NULL, "ROLLBACK", "") < 0)
+        db_close(steal_ptr(store->writer));
+    else
+        txn->db->in_transaction = false;
+    pthread_mutex_unlock(&store->write_lock);
 }
 
 /* ---- Making, opening, closing ---- */

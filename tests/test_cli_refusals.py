@@ -15,6 +15,7 @@ from support.cli import (FAILED, IN_USE, MISSING, USAGE, descriptor, fails, firm
                          guest_names, guests, images, state, unchanged)  # noqa: F401
 from support.mounting import Mounter
 from support.program import Fwfs
+from support.store_file import edited
 
 BAD_NAMES = {
     "dot-dot": "..",
@@ -150,10 +151,9 @@ def test_what_is_no_store(fwfs: Fwfs, bare_store: Path, make: Callable[[Path], N
 
 
 def set_version(store: Path, add: int) -> None:
-    db = sqlite3.connect(store)
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    db.execute(f"PRAGMA user_version = {version + add}")
-    db.close()
+    with edited(store) as db:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        db.execute(f"PRAGMA user_version = {version + add}")
 
 
 def test_a_store_of_a_newer_version(fwfs: Fwfs, store: Path, guests: None) -> None:

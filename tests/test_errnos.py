@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import sqlite3
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import pytest
 from support.mounting import Mounter
 from support.ovmf import BLOCK, OVMF_CODE, OVMF_COMBINED, OVMF_VARS
 from support.program import Fwfs
+from support.store_file import edited
 from support.tenant import Tenant
 
 SIZE = OVMF_VARS.stat().st_size
@@ -124,9 +124,8 @@ def fallocate(path: str) -> None:
 
 
 def damage_all_private_blocks(store: Path) -> None:
-    with sqlite3.connect(store) as database:
+    with edited(store) as database:
         database.execute("UPDATE flash_blocks SET checksum = checksum + 1")
-    database.close()
 
 
 @pytest.fixture
