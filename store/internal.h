@@ -86,6 +86,8 @@ int image_get(struct db *db, int64_t image, struct store_image *ret, struct erro
 int image_add(struct db *db, const void *bytes, size_t size, int64_t *ret, struct error *err);
 /* Removes the image and its blocks, where nothing needs them any more. */
 int image_remove_unused(struct db *db, int64_t image, struct error *err);
+/* Makes the image what `bytes`, which have its digest, are. */
+int image_heal(struct db *db, int64_t image, const uint8_t *bytes, size_t size, struct error *err);
 /* Fills a column's SHA-256. */
 int image_column_digest(sqlite3_stmt *stmt, int column, uint8_t ret[STORE_DIGEST_SIZE],
                         struct error *err);
@@ -198,8 +200,8 @@ struct history {
     enum store_point_kind kind;
 };
 
-/* For changes by whoever has it open, or by nobody who has: then it is an edit. The restore point is
- * made when something really changes. */
+/* For changes by whoever has it open, or by nobody who has: then it is an edit. The restore point
+ * is made when something really changes. */
 int history_open(struct db *db, const struct store_flash *flash, struct history *ret,
                  struct error *err);
 /* For an edit: there is a restore point then, and others than `spared` may go for it. Edits that
