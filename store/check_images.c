@@ -14,14 +14,15 @@ struct subject {
     struct store_damage place;
 };
 
-/* The next image after this one; 0: none. */
+/* The next image after this one that is of use; 0: none. */
 static int next_subject(struct checker *checker, int64_t after, struct subject *ret,
                         struct error *err)
 {
     static const char sql[] =
         "SELECT i.id, i.size, i.digest, f.name, f.nvram_template_id IS i.id FROM images i"
         " LEFT JOIN firmware f ON f.executable_id = i.id OR f.nvram_template_id = i.id"
-        " WHERE i.id > ? ORDER BY i.id, f.id LIMIT 1";
+        " WHERE i.id > ? AND (f.id IS NOT NULL OR EXISTS"
+        " (SELECT 1 FROM flashes WHERE image_id = i.id)) ORDER BY i.id, f.id LIMIT 1";
     cleanup_reader struct reader reader = {0};
     cleanup_stmt sqlite3_stmt *stmt = NULL;
     int r = reader_prepare(checker->store, &reader, sql, &stmt, err);
