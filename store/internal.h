@@ -77,6 +77,14 @@ void sync_clear(struct sync_state *sync);
 /* Pages of the database's file, and those of them that are free. */
 int count_pages(struct db *db, int64_t *pages, int64_t *free_pages, struct error *err);
 
+/* Moves all of the log and empties its file, if nobody reads what is in it. */
+int checkpoint_truncate(struct store *store, struct error *err);
+
+/* Copies a database to a new file, by another name until finish() returned 0 for it. */
+int backup_make(const char *from, const char *file,
+                int (*finish)(const char *draft, void *data, struct error *err), void *data,
+                const struct store_progress *progress, struct error *err);
+
 /* Bytes in the write-ahead log's file. */
 uint64_t log_size(const struct store *store);
 

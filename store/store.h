@@ -517,4 +517,21 @@ struct store_check_result {
 int store_check(struct store *store, const struct store_check *how, struct store_check_result *ret,
                 struct error *err);
 
+/* For what takes long: how far it is with what; total 0: nobody knows. */
+struct store_progress {
+    void (*told)(const char *what, uint64_t done, uint64_t total, void *data);
+    void *data;
+};
+
+/* Makes the file as small as it can be: compresses what waits for it, purges removed guests whose
+ * time has come, gives free pages back to the disk and empties the log, as far as nobody reads what
+ * is in it. Best with STORE_LAZY_SYNC: it syncs at its end. */
+int store_compact(struct store *store, const struct store_progress *progress, struct error *err);
+
+/* Copies the store as it is at one moment into a new file, a store itself, without what lives only
+ * as long as a mount; the copy is checked and on the disk before it is there. -EEXIST: there is
+ * something already. Damage in it (`ret`) is copied, and is no failure. `progress` may be NULL. */
+int store_backup(struct store *store, const char *file, const struct store_progress *progress,
+                 struct store_check_result *ret, struct error *err);
+
 #endif
