@@ -194,7 +194,7 @@ static int heal_frame(struct db *db, int64_t image, int64_t blocks, uint8_t *fil
 int image_heal(struct db *db, int64_t image, const uint8_t *bytes, size_t size, struct error *err)
 {
     int64_t blocks = (int64_t)(size / STORE_BLOCK_SIZE);
-    uint8_t fill, found[STORE_BLOCK_SIZE];
+    uint8_t fill = 0, found[STORE_BLOCK_SIZE];
     int r = heal_frame(db, image, blocks, &fill, err);
     for (int64_t index = 0; index < blocks && r == 0; index++) {
         const uint8_t *block = bytes + index * STORE_BLOCK_SIZE;
