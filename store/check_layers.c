@@ -101,9 +101,7 @@ int block_is_sound(struct db *db, sqlite3_stmt *stmt, const struct layer_owner *
         return r < 0 ? error_set(err, r, "%s", strerror(-r)) : 0;
 
     /* What is as it was written, and over an image that is not, is no damage of its own. */
-    struct block_data data = {.encoding = (enum block_encoding)sqlite3_column_int(stmt, 1),
-                              .bytes = sqlite3_column_blob(stmt, 3),
-                              .size = (size_t)sqlite3_column_bytes(stmt, 3)};
+    struct block_data data = block_from_row(stmt);
     if (block_checksum(&db->codec, key, data) != sqlite3_column_int64(stmt, 2))
         return 0;
     bool image_sound;

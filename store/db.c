@@ -5,6 +5,8 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "store/pagesum.h"
+
 /* Another process may hold the write lock for as long as its largest transaction takes. */
 #define BUSY_TIMEOUT_MS 10000
 
@@ -49,10 +51,22 @@ int db_fail(struct db *db, const char *sql, struct error *err)
         return error_set(err, code,
                          "the store cannot be written: its file or directory is read-only");
     if (code == -EUCLEAN)
-        return error_set(err, code, "the store is damaged (%s)", sqlite3_errmsg(db->handle));
+        return error_set(err, code, "the store is damaged (%s)",
+                         sqlite3_extended_errcode(db->handle) == SQLITE_IOERR_DATA
+                             ? "a page of its file is not what was written"
+                             : sqlite3_errmsg(db->handle));
     if (code == -EINVAL)
-        return error_set(err, code, "not an fwfs store: no SQLite database");
+        return error_set(err, code, "not an fwfs store: no SQLite database with page checksums");
     return error_set(err, code, "the store failed: %s (%s)", sqlite3_errmsg(db->handle), sql);
+}
+
+static int reserve_sums(struct db *db, struct error *err)
+{
+    /* Has an effect only where there is no page yet. */
+    int size = PAGESUM_SIZE;
+    if (sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_RESERVE_BYTES, &size) != SQLITE_OK)
+        return db_fail(db, "reserve bytes", err);
+    return 0;
 }
 
 static int configure(struct db *db, enum db_open_mode mode, struct error *err)
@@ -68,7 +82,9 @@ static int configure(struct db *db, enum db_open_mode mode, struct error *err)
                                  "PRAGMA cache_size = -2048; PRAGMA temp_store = MEMORY;"
                                  "PRAGMA secure_delete = ON;"
                                  "PRAGMA journal_size_limit = 33554432;";
-    int r = db_script(db, common, err);
+    int r = reserve_sums(db, err);
+    if (r == 0)
+        r = db_script(db, common, err);
     if (r < 0)
         return r;
     switch (mode) {
@@ -88,10 +104,15 @@ int db_open(const char *path, enum db_open_mode mode, struct db **ret, struct er
     if (!db)
         return error_set(err, -ENOMEM, "out of memory");
 
+    const char *vfs = pagesum_vfs();
+    if (!vfs)
+        return error_set(err, -ENOMEM, "out of memory");
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE;
-    if (sqlite3_open_v2(path, &db->handle, flags, NULL) != SQLITE_OK) {
+    if (sqlite3_open_v2(path, &db->handle, flags, vfs) != SQLITE_OK) {
         if (!db->handle)
             return error_set(err, -ENOMEM, "out of memory");
+        if (sqlite3_errcode(db->handle) != SQLITE_CANTOPEN)
+            return db_fail(db, "open", err);
         int code = errno_of(db->handle);
         return error_set(err, code, "%s", strerror(-code));
     }

@@ -18,7 +18,6 @@
 struct db {
     sqlite3 *handle;
     struct codec codec;
-    struct store_retention retention; /* of the writer */
     size_t statement_count;
     struct db_statement {
         const char *sql;

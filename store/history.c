@@ -79,10 +79,46 @@ int history_forget(struct db *db, int64_t guest, struct error *err)
 
 /* ---- What is kept ---- */
 
+static int get_retention(struct db *db, struct store_retention *ret, struct error *err)
+{
+    static const char sql[] = "SELECT sessions, edits, days, bytes FROM retention";
+    cleanup_stmt sqlite3_stmt *stmt = NULL;
+    int r = db_prepare(db, sql, &stmt, err);
+    if (r < 0)
+        return r;
+    r = db_step(db, stmt, err);
+    if (r == 0)
+        return error_set(err, -EUCLEAN, "the store is damaged: it does not say what is kept");
+    ret->sessions = (uint64_t)sqlite3_column_int64(stmt, 0);
+    ret->edits = (uint64_t)sqlite3_column_int64(stmt, 1);
+    ret->days = (uint64_t)sqlite3_column_int64(stmt, 2);
+    ret->bytes = (uint64_t)sqlite3_column_int64(stmt, 3);
+    return r < 0 ? r : 0;
+}
+
+int store_get_retention(struct store *store, struct store_retention *ret, struct error *err)
+{
+    cleanup_reader struct reader reader = {0};
+    int r = reader_begin(store, &reader, err);
+    return r < 0 ? r : get_retention(reader.db, ret, err);
+}
+
+int store_set_retention(struct store *store, const struct store_retention *retention,
+                        struct error *err)
+{
+    static const char sql[] = "UPDATE retention SET sessions = ?, edits = ?, days = ?, bytes = ?";
+    cleanup_txn struct txn txn = {0};
+    int r = txn_begin(store, &txn, err);
+    if (r == 0)
+        r = db_run(txn.db, err, sql, "iiii", (int64_t)retention->sessions,
+                   (int64_t)retention->edits, (int64_t)retention->days, (int64_t)retention->bytes);
+    return r < 0 ? r : txn_commit(&txn, err);
+}
+
 struct kept {
-    unsigned sessions, edits, days;
+    uint64_t sessions, edits, days;
     int64_t day; /* the last that something was kept of */
-    int64_t bytes;
+    uint64_t bytes;
 };
 
 static int layer_bytes(struct db *db, int64_t layer, int64_t *ret, struct error *err)
@@ -98,7 +134,7 @@ static bool is_wanted(const struct store_retention *retention, struct kept *kept
 {
     if (kind == STORE_POINT_SNAPSHOT)
         return true;
-    if (kept->bytes > (int64_t)retention->bytes)
+    if (kept->bytes > retention->bytes)
         return false;
     bool wanted = kind == STORE_POINT_SESSION ? kept->sessions < retention->sessions
                                               : kept->edits < retention->edits;
@@ -138,15 +174,16 @@ static int older_point(struct db *db, int64_t guest, int64_t than, int64_t *id,
 static int expire(struct db *db, int64_t guest, int64_t spared, struct error *err)
 {
     struct kept kept = {.day = -1};
+    struct store_retention retention;
     int64_t than = INT64_MAX, newest = 0, id, created_at, bytes;
     enum store_point_kind kind;
-    int r;
-    while ((r = older_point(db, guest, than, &id, &kind, &created_at, err)) == 0 && id) {
+    int r = get_retention(db, &retention, err);
+    while (r == 0 && (r = older_point(db, guest, than, &id, &kind, &created_at, err)) == 0 && id) {
         than = id;
         newest = newest ? newest : id;
         r = layer_bytes(db, point_layer(id), &bytes, err);
-        kept.bytes += bytes;
-        if (r == 0 && !is_wanted(&db->retention, &kept, kind, created_at) && id != newest &&
+        kept.bytes += (uint64_t)bytes;
+        if (r == 0 && !is_wanted(&retention, &kept, kind, created_at) && id != newest &&
             id != spared)
             r = history_drop(db, guest, id, err);
         if (r < 0)

@@ -30,7 +30,6 @@ struct store {
     char *path;
     unsigned flags;
     pthread_mutex_t write_lock;
-    struct store_retention retention;
     struct db *writer;
     _Atomic uint64_t commits;   /* through this store object */
     _Atomic uint64_t log_pages; /* in the write-ahead log after the last of them */
@@ -107,6 +106,10 @@ struct span {
     uint8_t *buffer;
 };
 
+/* One whole block. */
+#define SPAN_OF_BLOCK(index, block)                                                                \
+    ((struct span){(uint64_t)(index)*STORE_BLOCK_SIZE, STORE_BLOCK_SIZE, (block)})
+
 static inline int64_t span_first(const struct span *span)
 {
     return (int64_t)(span->offset / STORE_BLOCK_SIZE);
@@ -170,6 +173,8 @@ int block_damaged(int64_t key, struct error *err);
 /* Puts a row (key, encoding, checksum, data) of a layer into a span of what lies over `image`. */
 int block_put_row(struct db *db, sqlite3_stmt *stmt, int64_t image, const struct span *span,
                   struct error *err);
+struct block_data block_from_row(sqlite3_stmt *stmt);
+int block_put(struct db *db, int64_t key, struct block_data data, struct error *err);
 /* 1 if there is such a row. */
 int block_exists(struct db *db, int64_t key, struct error *err);
 /* Gives a layer a row of another's: what the other has at this index, or BLOCK_BELOW. */
@@ -258,6 +263,10 @@ struct guest_ref {
     bool vars_removed;
 };
 
+int guest_get(struct db *db, const char *name, struct store_guest *ret, struct error *err);
+/* -EEXIST. Its times are those of `attr`. */
+int guest_add(struct db *db, const struct store_firmware *firmware, const char *name,
+              const struct store_attr *attr, struct error *err);
 /* -ENOENT; with vars: -EROFS where the mode has none. */
 int guest_ref_by_id(struct db *db, int64_t guest, struct guest_ref *ret, struct error *err);
 int guest_ref_by_name(struct db *db, const char *name, struct guest_ref *ret, struct error *err);
@@ -280,6 +289,9 @@ void flash_from_row(sqlite3_stmt *stmt, int first, struct store_flash *ret);
 
 /* ---- Firmware, within a transaction ---- */
 
+/* As store_firmware_add() and store_firmware_descriptor(). */
+int firmware_add(struct db *db, const struct store_firmware_spec *spec, struct error *err);
+int firmware_descriptor(struct db *db, int64_t firmware, char **ret, struct error *err);
 int firmware_find(struct db *db, const char *name, struct store_firmware *ret, struct error *err);
 
 /* The columns of a firmware, in a query where `firmware` is named f and is followed by

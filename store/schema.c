@@ -116,6 +116,15 @@ static const char version_1[] =
     ") STRICT;"
     "CREATE INDEX points_by_guest ON points (guest_id);"
 
+    /* One row: how many points are kept, see struct store_retention. */
+    "CREATE TABLE retention ("
+    "  sessions INTEGER NOT NULL,"
+    "  edits INTEGER NOT NULL,"
+    "  days INTEGER NOT NULL,"
+    "  bytes INTEGER NOT NULL"
+    ") STRICT;"
+    "INSERT INTO retention VALUES (10, 10, 7, 4194304);"
+
     /* Guests that were removed, and can be brought back for a while. */
     "CREATE TABLE removed_guests ("
     "  id INTEGER PRIMARY KEY,"

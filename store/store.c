@@ -63,15 +63,6 @@ static int count_log_pages(void *data, sqlite3 *handle, const char *database, in
     return SQLITE_OK;
 }
 
-void store_set_retention(struct store *store, const struct store_retention *retention)
-{
-    pthread_mutex_lock(&store->write_lock);
-    store->retention = *retention;
-    if (store->writer)
-        store->writer->retention = *retention;
-    pthread_mutex_unlock(&store->write_lock);
-}
-
 static int open_writer(struct store *store, struct error *err)
 {
     if (store->writer)
@@ -80,7 +71,15 @@ static int open_writer(struct store *store, struct error *err)
     int r = db_open(store->path, mode, &store->writer, err);
     if (r < 0)
         return r;
-    store->writer->retention = store->retention;
+    /* From the part of the header that has no checksum until the page is read as a whole. */
+    int64_t auto_vacuum = 0;
+    r = db_integer(store->writer, err, &auto_vacuum, "PRAGMA auto_vacuum", "");
+    if (r == 0 && auto_vacuum != 2)
+        r = error_set(err, -EUCLEAN, "the store is damaged: its file's header is wrong");
+    if (r < 0) {
+        db_close(steal_ptr(store->writer));
+        return r;
+    }
     sqlite3_wal_hook(store->writer->handle, count_log_pages, store);
     return 0;
 }
@@ -184,7 +183,6 @@ int store_open(const char *path, unsigned flags, struct store **ret, struct erro
     pthread_mutex_init(&store->checkpoint_lock, NULL);
     sync_init(&store->sync);
     store->flags = flags;
-    store->retention = (struct store_retention)STORE_RETENTION_DEFAULT;
     store->path = strdup(path);
     if (!store->path)
         return error_set(err, -ENOMEM, "out of memory");

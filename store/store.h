@@ -222,6 +222,16 @@ int store_guest_undelete(struct store *store, const char *name, struct error *er
 int store_guest_purge(struct store *store, const char *const *names, size_t count,
                       struct error *err);
 
+/* Adds a guest that is what another is now: firmware, owner, bytes, attributes. Nothing is shared
+ * between the two; the restore points stay the other's. -ENOENT, -EEXIST. */
+int store_guest_clone(struct store *store, const char *name, const char *new_name,
+                      struct error *err);
+
+/* Copies a guest with its firmware and its restore points into another store. -ENOENT; -EEXIST:
+ * there is a guest, or other firmware, of the name. */
+int store_guest_copy(struct store *from, const char *name, struct store *to, const char *new_name,
+                     struct error *err);
+
 /* -ENOENT: no `old_name`; -EEXIST: there is a `new_name`; -EINVAL: a wrong name. */
 int store_guest_rename(struct store *store, const char *old_name, const char *new_name,
                        struct error *err);
@@ -317,19 +327,16 @@ struct store_point {
 };
 
 /* How many of each kind are kept besides the newest of each of the last days on which there were
- * some, and how many bytes (as stored) at most. Snapshots are not counted. */
+ * some, and how many bytes (as stored) of a guest at most; the newest is always kept, and snapshots
+ * are not counted. A new store keeps 10 sessions, 10 edits, 7 days and 4 MiB. */
 struct store_retention {
-    unsigned sessions, edits, days;
-    uint64_t bytes;
+    uint64_t sessions, edits, days, bytes;
 };
 
-#define STORE_RETENTION_DEFAULT                                                                    \
-    {                                                                                              \
-        .sessions = 10, .edits = 10, .days = 7, .bytes = 4 << 20                                   \
-    }
-
-/* For what is changed through this object from then on. */
-void store_set_retention(struct store *store, const struct store_retention *retention);
+int store_get_retention(struct store *store, struct store_retention *ret, struct error *err);
+/* Set in the store, for everyone; what is there goes with the next point of its guest. */
+int store_set_retention(struct store *store, const struct store_retention *retention,
+                        struct error *err);
 
 /* -EEXIST; -EINVAL: not a name that a snapshot can have. */
 int store_snapshot_add(struct store *store, const char *guest, const char *name, struct error *err);

@@ -106,6 +106,19 @@ def test_snapshots_have_names_and_stay(fw: Path, fwfs: Fwfs) -> None:
     assert fwfs("snapshot", "rm", "combined", "as delivered", check=False).returncode == 3
 
 
+def test_how_many_are_kept_is_the_stores(fw: Path, fwfs: Fwfs, mount: Mounter) -> None:
+    mount.unmount()
+    mount("-o", "keep-sessions=2,keep-days=0")
+    mount.remount()  # it remembers
+    for number in range(5):
+        write(fw / "split" / "vars", 0, bytes([number]))
+        assert is_free(fwfs, "split")
+    assert [point["kind"] for point in listed(fwfs, "split")] == ["session"] * 2
+    mount.unmount()
+    done = fwfs("mount", fw, "-o", "keep-edits=many", check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "keep-edits" in done.stderr
+
+
 def test_of_a_running_guest(fw: Path, fwfs: Fwfs) -> None:
     """It is taken, and read, but not gone back to."""
     vars_ = fw / "split" / "vars"
