@@ -267,6 +267,60 @@ static int report(struct checker *checker, int64_t key, struct error *err)
     return r < 0 ? r : 0;
 }
 
+/* ---- Past a page that cannot be read ---- */
+
+/* The next row after a key, or past a page that says none the next layer that there may be; 0:
+ * there is nothing more. */
+struct beyond {
+    int64_t key, layer;
+};
+
+static int look_beyond(struct db *db, int64_t after, struct beyond *ret, struct error *err)
+{
+    static const char next_row[] = "SELECT min(key) FROM flash_blocks WHERE key > ?";
+    static const char next_layer[] =
+        "SELECT min(layer) FROM (SELECT 2 * min(id) AS layer FROM flashes WHERE 2 * id > ?1"
+        " UNION ALL SELECT 2 * min(id) + 1 FROM points WHERE 2 * id + 1 > ?1)";
+    *ret = (struct beyond){0};
+    int r = db_integer(db, NULL, &ret->key, next_row, "i", after);
+    if (r != -EUCLEAN)
+        return r < 0 ? error_set(err, r, "%s", strerror(-r)) : 0;
+    return db_integer(db, err, &ret->layer, next_layer, "i", block_key_layer(after + 1));
+}
+
+/* Names what cannot be read behind the walk's place, and goes on where it can. 1 if there may be
+ * more. */
+static int skip_unreadable(struct checker *checker, struct walk *walk, struct error *err)
+{
+    struct layer_owner owner;
+    struct beyond beyond = {0};
+    int64_t after = walk->after < 0 ? 0 : walk->after;
+    {
+        cleanup_reader struct reader reader = {0};
+        int r = reader_begin(checker->store, &reader, err);
+        if (r == 0)
+            r = look_beyond(reader.db, after, &beyond, err);
+        if (r == 0)
+            r = layer_owner_get(reader.db, block_key_layer(beyond.key ? beyond.key : after + 1),
+                                &owner, err);
+        if (r < 0)
+            return r;
+    }
+    walk->after = beyond.key ? beyond.key : block_key(beyond.layer, 0) - 1;
+    struct store_damage damage = owner.place;
+    size_t length = strlen(damage.place);
+    damage.offset = block_key_index(beyond.key ? beyond.key : after + 1) * STORE_BLOCK_SIZE;
+    snprintf(damage.place + length, sizeof damage.place - length, "%s%sat offset %lld%s",
+             damage.file ? damage.file : "", damage.file ? " " : "", (long long)damage.offset,
+             beyond.key ? "" : " and after");
+    snprintf(damage.what, sizeof damage.what, "the page that it is on is damaged");
+    if (checker->how->repair)
+        snprintf(damage.remedy, sizeof damage.remedy, "it cannot be repaired; bring back a backup");
+    if (owner.found)
+        check_report(checker, &damage);
+    return beyond.key || beyond.layer;
+}
+
 static int last_key(struct checker *checker, int64_t *ret, struct error *err)
 {
     cleanup_reader struct reader reader = {0};
@@ -277,9 +331,12 @@ static int last_key(struct checker *checker, int64_t *ret, struct error *err)
 int check_layers(struct checker *checker, struct error *err)
 {
     struct walk walk = {.after = INT64_MIN};
-    int more = 1, r = last_key(checker, &walk.last, err);
+    int more = 1, r = last_key(checker, &walk.last, NULL);
+    r = r == -EUCLEAN ? 0 : r;
     while (r == 0 && more > 0) {
         r = more = step(checker, &walk, err);
+        if (r == -EUCLEAN)
+            r = more = skip_unreadable(checker, &walk, err);
         /* Counting them would take as long as looking at them: keys tell how far it is. */
         if (r >= 0 && walk.after > 0)
             check_progress(checker, "blocks", (uint64_t)(walk.after >> 8),

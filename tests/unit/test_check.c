@@ -450,6 +450,42 @@ static void tells_what_sqlite_finds(void **state)
     assert_int_equal(told.result.repaired, 0);
 }
 
+/* Whatever page is damaged: the check ends, and says so. */
+static void finds_damage_of_any_page(void **state)
+{
+    struct error err = {0};
+    const char *name = "web02";
+    fixture_guest(*state, "ovmf", "web02");
+    fixture_guest(*state, "ovmf", "web03");
+    write_blocks(*state, "web01", 0, "ABCDG");
+    write_blocks(*state, "web02", 0, "ABCDG");
+    write_blocks(*state, "web03", 0, "ABCDG");
+    assert_ok(store_guest_remove(*state, &name, 1, &err), err);
+    assert_ok(store_compact(*state, NULL, &err), err);
+    store_close(*state);
+    *state = NULL;
+    size_t size, named = 0;
+    cleanup_free uint8_t *bytes = fixture_load(FIXTURE_STORE, &size);
+    /* The first page is looked at when the store is opened. */
+    for (size_t at = 4096; at < size; at += 4096) {
+        struct store *store;
+        bytes[at + 1000] ^= 1;
+        scratch_write(FIXTURE_STORE, bytes, size);
+        if (store_open(FIXTURE_STORE, 0, &store, &err) == 0) {
+            struct told told = check(store, at % 8192, "abcF0");
+            store_close(store);
+            assert_true(told.result.damaged > 0);
+            for (size_t i = 0; i < told.result.damaged; i++)
+                named += told.damages[i].guest[0] != '\0';
+        }
+        bytes[at + 1000] ^= 1;
+    }
+    assert_true(named > 15);
+    scratch_write(FIXTURE_STORE, bytes, size);
+    fixture_reopen(state, 0);
+    assert_clean(*state);
+}
+
 int main(void)
 {
 #define with_store(test) cmocka_unit_test_setup_teardown(test, enter, fixture_leave)
@@ -471,6 +507,7 @@ int main(void)
         with_store(makes_lost_flashes_anew),
         with_store(says_what_it_cannot_mend),
         with_store(tells_what_sqlite_finds),
+        with_store(finds_damage_of_any_page),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
