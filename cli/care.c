@@ -3,12 +3,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/json.h"
 #include "cli/cli.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "fs/record.h"
 #include "guest/describe.h"
 #include "guest/original.h"
 
@@ -356,6 +358,75 @@ static const char backup_help[] =
     "Example:\n"
     "  fwfs backup /backup/fwfs-$(date +%F).db\n";
 
+/* ---- migrate ---- */
+
+static int print_migration(struct cli *cli, const struct store_migration *done, struct error *err)
+{
+    if (!cli->json && !done->backup) {
+        printf("the store is of version %d already\n", done->to);
+        return 0;
+    }
+    if (!cli->json) {
+        printf("the store is of version %d now; as it was, it is at ", done->to);
+        output_text(stdout, done->backup);
+        putchar('\n');
+        return 0;
+    }
+    cleanup_json struct json_object *object = describe_new();
+    int r = object ? json_add(object, "from_version", json_object_new_int(done->from)) : -ENOMEM;
+    if (r == 0)
+        r = json_add(object, "to_version", json_object_new_int(done->to));
+    if (r == 0)
+        r = add_name(object, "backup", done->backup);
+    return r < 0 ? error_set(err, r, "no memory for the output")
+                 : output_json(steal_ptr(object), err);
+}
+
+/* Read-only mounts too: they would not know what they read. */
+static int refuse_mounted(const char *path, struct error *err)
+{
+    cleanup_free struct record *records = NULL;
+    ssize_t count = record_list(path, &records, err);
+    if (count > 0)
+        return error_set(err, -EBUSY, "the store is mounted at %s; unmount it and run it again",
+                         records[0].mountpoint);
+    return (int)count;
+}
+
+static int run_migrate(struct cli *cli, int argc, char **argv, struct error *err)
+{
+    cleanup_free char *path = NULL;
+    struct store_migration done;
+    int r = cli_option(cli, argc, argv, no_options, err);
+    if (r == 0)
+        r = cli_operands(cli, argc, argv, 0, 0, err);
+    if (r == 0)
+        r = cli_store_path(cli, &path, err);
+    if (r == 0 && access(path, F_OK) < 0)
+        r = error_set(err, -errno, "%s: %m; name another with --store", path);
+    if (r == 0)
+        r = refuse_mounted(path, err);
+    if (r < 0)
+        return r;
+    struct progress progress;
+    const struct store_progress shown = {.told = show_progress, .data = &progress};
+    progress_begin(&progress);
+    r = store_migrate(path, &done, &shown, err);
+    progress_end(&progress);
+    cleanup_free char *backup = r == 0 ? done.backup : NULL;
+    return r < 0 ? r : print_migration(cli, &done, err);
+}
+
+static const char migrate_help[] =
+    "Brings a store that an older fwfs made to what this one works with; other commands say when\n"
+    "that is needed. The store must not be mounted (4). Before it changes anything it copies the\n"
+    "store to a file beside it, which is named by its version and the time and can be removed "
+    "when\n"
+    "all is well. On a failure the store is as it was.\n"
+    "\n"
+    "Example:\n"
+    "  umount /fw && fwfs migrate && fwfs mount /fw\n";
+
 const struct command care_commands[] = {
     {
         .noun = "check",
@@ -377,6 +448,13 @@ const struct command care_commands[] = {
         .summary = "copy the store while it is in use",
         .help = backup_help,
         .run = run_backup,
+    },
+    {
+        .noun = "migrate",
+        .synopsis = "",
+        .summary = "bring the store of an older fwfs up to date",
+        .help = migrate_help,
+        .run = run_migrate,
     },
     {0},
 };

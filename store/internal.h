@@ -84,6 +84,10 @@ int backup_make(const char *from, const char *file,
                 int (*finish)(const char *draft, void *data, struct error *err), void *data,
                 const struct store_progress *progress, struct error *err);
 
+/* store_migrate() with another table of steps, and to another version. */
+int migrate(const char *path, const char *const *migrations, int to, struct store_migration *ret,
+            const struct store_progress *progress, struct error *err);
+
 /* Bytes in the write-ahead log's file. */
 uint64_t log_size(const struct store *store);
 

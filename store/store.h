@@ -541,4 +541,14 @@ int store_compact(struct store *store, const struct store_progress *progress, st
 int store_backup(struct store *store, const char *file, const struct store_progress *progress,
                  struct store_check_result *ret, struct error *err);
 
+struct store_migration {
+    int from, to;
+    char *backup; /* NULL: nothing was to be done; the caller frees it */
+};
+
+/* Brings a store of an older version, which nobody has open, to this one's: whole or not at all,
+ * and after a backup beside it. */
+int store_migrate(const char *path, struct store_migration *ret,
+                  const struct store_progress *progress, struct error *err);
+
 #endif

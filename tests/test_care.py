@@ -34,6 +34,7 @@ LOG_BYTES = 48 * 1024 * 1024
 
 Serve = Callable[..., Server]
 Make = Callable[..., Hammers]
+Sql = Callable[[Path, str], object]
 
 
 @pytest.fixture(scope="session")
@@ -48,10 +49,11 @@ def guests(fwfs: Fwfs, tmp_path: Path) -> None:
     fwfs("guest", "add", "--firmware", "ovmf", *GUESTS)
 
 
-def sql(store: Path, text: str) -> None:
-    with sqlite3.connect(store, isolation_level=None) as database:
-        database.executescript(text)
-    database.close()
+@pytest.fixture
+def sql(release_bin: Path) -> Sql:
+    """sql(store, text) changes the store behind its back."""
+    program = release_bin.parent / "tests" / "behind"
+    return lambda store, text: run_program(program, store, text)
 
 
 def checked(fwfs: Fwfs, *options: str, code: int = 0) -> dict[str, object]:
@@ -74,7 +76,7 @@ def write(mount: Mounter, guest: str, offset: int, content: bytes) -> None:
 
 # ---- check ----
 
-def test_damage_is_named_and_repaired(fwfs: Fwfs, mount: Mounter, store: Path,
+def test_damage_is_named_and_repaired(fwfs: Fwfs, mount: Mounter, store: Path, sql: Sql,
                                       tmp_path: Path) -> None:
     write(mount, "vm1", 5 * BLOCK, random.Random(2).randbytes(BLOCK))
     assert fwfs("check").stdout.startswith("no damage")
@@ -101,19 +103,20 @@ def test_damage_is_named_and_repaired(fwfs: Fwfs, mount: Mounter, store: Path,
     assert (mount() / "vm1" / "code").read_bytes() == (tmp_path / "code.fd").read_bytes()
 
 
-def test_without_its_file_an_image_stays_damaged(fwfs: Fwfs, store: Path, tmp_path: Path) -> None:
+def test_without_its_file_an_image_stays_damaged(fwfs: Fwfs, store: Path, sql: Sql,
+                                                 tmp_path: Path) -> None:
     sql(store, "UPDATE blocks SET data = zeroblob(9) WHERE id = 3")
     (tmp_path / "code.fd").unlink()
     assert checked(fwfs, "--repair", code=DAMAGED)["repaired_count"] == 0
 
 
-def test_a_damaged_descriptor_is_told(fwfs: Fwfs, store: Path) -> None:
+def test_a_damaged_descriptor_is_told(fwfs: Fwfs, store: Path, sql: Sql) -> None:
     sql(store, "UPDATE firmware SET descriptor = '{'")
     told = checked(fwfs, code=DAMAGED)
     assert [damage["firmware"] for damage in told["damages"]] == ["ovmf"]
 
 
-def test_what_is_open_is_not_repaired(fwfs: Fwfs, mount: Mounter, store: Path) -> None:
+def test_what_is_open_is_not_repaired(fwfs: Fwfs, mount: Mounter, store: Path, sql: Sql) -> None:
     write(mount, "vm1", 0, b"\x5a" * BLOCK)
     sql(store, "UPDATE flash_blocks SET checksum = checksum + 1 WHERE encoding <> 8")
     with (mount() / "vm1" / "code").open("r+b"):
@@ -247,7 +250,8 @@ def test_a_backup_takes_the_place_of_nothing(fwfs: Fwfs, tmp_path: Path) -> None
     fails(fwfs, 3, "backup", str(tmp_path / "nowhere" / "backup.db"))
 
 
-def test_a_damaged_store_has_a_damaged_backup(fwfs: Fwfs, store: Path, tmp_path: Path) -> None:
+def test_a_damaged_store_has_a_damaged_backup(fwfs: Fwfs, store: Path, sql: Sql,
+                                              tmp_path: Path) -> None:
     sql(store, "UPDATE blocks SET data = zeroblob(9) WHERE id = 3")
     done = fwfs("backup", tmp_path / "backup.db", check=False)
     assert done.returncode == DAMAGED and (tmp_path / "backup.db").is_file()
@@ -306,6 +310,17 @@ def test_compacting_waits_for_no_reader(fwfs: Fwfs, store: Path) -> None:
         fwfs("guest", "rm", "--purge", "vm0")
         fwfs("compact")
     reader.close()
+
+
+# ---- migrate ----
+
+def test_a_store_of_today_needs_no_migration(fwfs: Fwfs, store: Path, mount: Mounter) -> None:
+    before = store.read_bytes()
+    assert fwfs("migrate").stdout == "the store is of version 1 already\n"
+    assert json.loads(fwfs("migrate", "--json").stdout)["from_version"] == 1
+    assert store.read_bytes() == before and list(store.parent.glob("*.v1.*")) == []
+    mount("-o", "ro")
+    assert "is mounted at" in fails(fwfs, IN_USE, "migrate")
 
 
 # ---- The log ----
