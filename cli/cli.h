@@ -40,6 +40,7 @@ struct command {
 };
 
 /* Each ends with an entry without a noun. */
+extern const struct command care_commands[];
 extern const struct command firmware_commands[];
 extern const struct command guest_commands[];
 extern const struct command mount_commands[];

@@ -13,7 +13,7 @@
 #include "base/error.h"
 #include "store/block.h"
 
-#define DB_STATEMENTS_MAX 128
+#define DB_STATEMENTS_MAX 256
 
 struct db {
     sqlite3 *handle;

@@ -76,6 +76,18 @@ void sync_clear(struct sync_state *sync);
 /* Pages of the database's file, and those of them that are free. */
 int count_pages(struct db *db, int64_t *pages, int64_t *free_pages, struct error *err);
 
+/* Moves all of the log and empties its file, if nobody reads what is in it. */
+int checkpoint_truncate(struct store *store, struct error *err);
+
+/* Copies a database to a new file, by another name until finish() returned 0 for it. */
+int backup_make(const char *from, const char *file,
+                int (*finish)(const char *draft, void *data, struct error *err), void *data,
+                const struct store_progress *progress, struct error *err);
+
+/* store_migrate() with another table of steps, and to another version. */
+int migrate(const char *path, const char *const *migrations, int to, struct store_migration *ret,
+            const struct store_progress *progress, struct error *err);
+
 /* Bytes in the write-ahead log's file. */
 uint64_t log_size(const struct store *store);
 
@@ -85,6 +97,8 @@ int image_get(struct db *db, int64_t image, struct store_image *ret, struct erro
 int image_add(struct db *db, const void *bytes, size_t size, int64_t *ret, struct error *err);
 /* Removes the image and its blocks, where nothing needs them any more. */
 int image_remove_unused(struct db *db, int64_t image, struct error *err);
+/* Makes the image what `bytes`, which have its digest, are. */
+int image_heal(struct db *db, int64_t image, const uint8_t *bytes, size_t size, struct error *err);
 /* Fills a column's SHA-256. */
 int image_column_digest(sqlite3_stmt *stmt, int column, uint8_t ret[STORE_DIGEST_SIZE],
                         struct error *err);

@@ -204,7 +204,7 @@ int store_open(const char *path, unsigned flags, struct store **ret, struct erro
     cleanup(db_closep) struct db *db = NULL;
     int r = db_open(path, DB_QUERY, &db, err);
     if (r == 0)
-        r = schema_check(db, err);
+        r = schema_check(db, SCHEMA_VERSION, err);
     if (r < 0)
         return error_prefix(err, r, "%s", path);
     store->idle[store->idle_count++] = steal_ptr(db);
