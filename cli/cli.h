@@ -24,6 +24,7 @@ struct cli {
     bool usage;                    /* what failed is how fwfs was called */
     bool mount_helper;             /* mount(8) waits for its exit code */
     const struct command *command; /* whose help a usage error points at; NULL: fwfs' own */
+    unsigned pauses;               /* see cli_may_be_released() */
     const char *advice;            /* what to do about the error, for texts that do not say it */
 };
 
@@ -39,6 +40,7 @@ struct command {
 };
 
 /* Each ends with an entry without a noun. */
+extern const struct command care_commands[];
 extern const struct command firmware_commands[];
 extern const struct command guest_commands[];
 extern const struct command mount_commands[];
@@ -85,6 +87,10 @@ int cli_check_name(struct cli *cli, const char *noun, const char *name, struct e
 int cli_advise(struct cli *cli, int result, int code, const char *advice);
 
 /* ---- The store (store.c) ---- */
+
+/* True, after a pause, if a call that was refused because a guest is open for writing is to be
+ * tried again: a close(2) takes a moment to be seen. Up to a second. */
+bool cli_may_be_released(struct cli *cli, int result);
 
 /* Finds the store's path, which the caller frees. */
 int cli_store_path(struct cli *cli, char **ret, struct error *err);

@@ -1,4 +1,5 @@
-/* fwfs guest add, list, show, rm, undelete, rename, reset, release, qemu. */
+/* fwfs guest add, list, show, rm, undelete, rename, reset, release; see also guest_copy.c and
+ * guest_start.c. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -9,10 +10,10 @@
 #include "base/json.h"
 #include "base/owner.h"
 #include "cli/cli.h"
+#include "cli/guest.h"
 #include "cli/names.h"
 #include "cli/output.h"
 #include "guest/describe.h"
-#include "guest/qemu.h"
 
 /* Only its owner may read a guest's variables: they hold what its disks are unlocked with. */
 #define FLASH_PERMISSIONS 0600
@@ -23,6 +24,20 @@ static const char taken_advice[] = "choose another name, or 'fwfs guest rm' that
 static const char release_advice[] = "end that, or see 'fwfs guest release'";
 
 static const struct option no_options[] = {CLI_GLOBAL_OPTIONS};
+
+int guest_find(struct cli *cli, int argc, char **argv, unsigned flags, struct store **store,
+               struct store_guest *guest, struct error *err)
+{
+    int r = cli_operands(cli, argc, argv, 1, 1, err);
+    if (r == 0)
+        r = cli_check_name(cli, "guest", argv[optind], err);
+    if (r == 0)
+        r = cli_open_store(cli, flags, store, err);
+    if (r < 0)
+        return r;
+    r = store_guest_by_name(*store, argv[optind], guest, err);
+    return cli_advise(cli, r, -ENOENT, list_advice);
+}
 
 /* ---- add and rm ---- */
 
@@ -82,7 +97,9 @@ static int run_on_guests(struct cli *cli, int argc, char **argv,
         r = cli_open_store(cli, 0, &store, err);
     if (r < 0)
         return r;
-    r = act(store, names_values(&guests), guests.count, err);
+    do {
+        r = act(store, names_values(&guests), guests.count, err);
+    } while (cli_may_be_released(cli, r));
     cli_advise(cli, r, -ETXTBSY, release_advice);
     return cli_advise(cli, r, -ENOENT, list_advice);
 }
@@ -127,21 +144,6 @@ static int run_reset(struct cli *cli, int argc, char **argv, struct error *err)
     return r < 0 ? r : run_on_guests(cli, argc, argv, store_guest_reset, err);
 }
 
-/* Opens the store and finds the guest that the one operand names. */
-static int find_guest(struct cli *cli, int argc, char **argv, unsigned flags, struct store **store,
-                      struct store_guest *guest, struct error *err)
-{
-    int r = cli_operands(cli, argc, argv, 1, 1, err);
-    if (r == 0)
-        r = cli_check_name(cli, "guest", argv[optind], err);
-    if (r == 0)
-        r = cli_open_store(cli, flags, store, err);
-    if (r < 0)
-        return r;
-    r = store_guest_by_name(*store, argv[optind], guest, err);
-    return cli_advise(cli, r, -ENOENT, list_advice);
-}
-
 static int run_undelete(struct cli *cli, int argc, char **argv, struct error *err)
 {
     cleanup(store_closep) struct store *store = NULL;
@@ -184,7 +186,7 @@ static int run_release(struct cli *cli, int argc, char **argv, struct error *err
     cleanup(store_closep) struct store *store = NULL;
     struct store_guest guest;
     struct store_holder holder;
-    int r = find_guest(cli, argc, argv, 0, &store, &guest, err);
+    int r = guest_find(cli, argc, argv, 0, &store, &guest, err);
     if (r == 0)
         r = store_lease_get(store, guest.flash.id, &holder, err);
     if (r <= 0)
@@ -265,7 +267,7 @@ static int run_list(struct cli *cli, int argc, char **argv, struct error *err)
     return r < 0 ? r : table_print(&listing.table, err);
 }
 
-/* ---- show and qemu ---- */
+/* ---- show ---- */
 
 static int run_show(struct cli *cli, int argc, char **argv, struct error *err)
 {
@@ -273,7 +275,7 @@ static int run_show(struct cli *cli, int argc, char **argv, struct error *err)
     struct store_guest guest;
     int r = cli_option(cli, argc, argv, no_options, err);
     if (r == 0)
-        r = find_guest(cli, argc, argv, STORE_READ_ONLY, &store, &guest, err);
+        r = guest_find(cli, argc, argv, STORE_READ_ONLY, &store, &guest, err);
     if (r < 0)
         return r;
     if (cli->json) {
@@ -287,73 +289,6 @@ static int run_show(struct cli *cli, int argc, char **argv, struct error *err)
     if (object)
         r = describe_guest(store, &guest, object, err);
     return r < 0 ? r : output_object(steal_ptr(object), err);
-}
-
-/* An option and its value a line. */
-static int print_arguments(const struct qemu_arguments *arguments, struct error *err)
-{
-    for (size_t i = 0; i < arguments->count; i++) {
-        if (i > 0)
-            putchar(*arguments->values[i] == '-' ? '\n' : ' ');
-        int r = output_shell_word(arguments->values[i], err);
-        if (r < 0)
-            return r;
-    }
-    putchar('\n');
-    return 0;
-}
-
-static int print_arguments_json(const struct store_guest *guest,
-                                const struct qemu_arguments *arguments, struct error *err)
-{
-    cleanup_json struct json_object *object = describe_new();
-    cleanup_json struct json_object *array = json_object_new_array();
-    int r = object && array ? 0 : -ENOMEM;
-    for (size_t i = 0; r == 0 && i < arguments->count; i++)
-        r = json_append(array, json_object_new_string(arguments->values[i]));
-    if (r == 0)
-        r = json_add(object, "guest", json_object_new_string(guest->name));
-    if (r == 0)
-        r = json_add(object, "arguments", steal_ptr(array));
-    if (r < 0)
-        return error_set(err, r, "no memory for the output");
-    return output_json(steal_ptr(object), err);
-}
-
-static int run_qemu(struct cli *cli, int argc, char **argv, struct error *err)
-{
-    enum { MOUNTPOINT = 1 << 8 };
-    static const struct option options[] = {
-        {"mountpoint", required_argument, NULL, MOUNTPOINT},
-        CLI_GLOBAL_OPTIONS,
-    };
-    const char *mountpoint = NULL;
-    int option;
-    while ((option = cli_option(cli, argc, argv, options, err)) != 0) {
-        if (option < 0)
-            return option;
-        mountpoint = optarg;
-    }
-
-    cleanup(store_closep) struct store *store = NULL;
-    cleanup(qemu_arguments_clear) struct qemu_arguments arguments = {0};
-    struct store_guest guest;
-    if (!mountpoint)
-        return cli_usage(cli, err, "--mountpoint DIR is missing");
-    int r = find_guest(cli, argc, argv, STORE_READ_ONLY, &store, &guest, err);
-    if (r < 0)
-        return r;
-    cleanup_free char *absolute = realpath(mountpoint, NULL);
-    if (!absolute)
-        return error_set(err, -errno,
-                         "mount point %s: %s; name the directory that 'fwfs mount' "
-                         "was given",
-                         mountpoint, strerror(errno));
-    r = qemu_guest_arguments(store, &guest, absolute, &arguments, err);
-    if (r < 0)
-        return r;
-    return cli->json ? print_arguments_json(&guest, &arguments, err)
-                     : print_arguments(&arguments, err);
 }
 
 /* ---- Help ---- */
@@ -441,21 +376,6 @@ static const char release_help[] =
     "Example:\n"
     "  fwfs guest release web01\n";
 
-static const char qemu_help[] =
-    "Prints the arguments that start this guest in QEMU from its directory in the mount, quoted\n"
-    "for a shell, an option and its value a line: the machine with its flash devices, read-only\n"
-    "where the mode says so, and what the firmware's features require. All else of the command\n"
-    "line (memory, disks, cards) is yours. Exit code 3: no such guest, or mount point.\n"
-    "\n"
-    "Options:\n"
-    "  --mountpoint DIR  where the store is mounted\n"
-    "\n"
-    "Examples:\n"
-    "  qemu-system-x86_64 $(fwfs guest qemu web01 --mountpoint /fw) -m 512 -nographic\n"
-    "where names or paths need quotes:\n"
-    "  eval \"qemu-system-x86_64 $(fwfs guest qemu 'web 01' --mountpoint /fw | tr '\\n' ' ') -m "
-    "512\"\n";
-
 const struct command guest_commands[] = {
     {
         .noun = "guest",
@@ -511,6 +431,30 @@ const struct command guest_commands[] = {
     },
     {
         .noun = "guest",
+        .verb = "clone",
+        .synopsis = "FROM TO",
+        .summary = "add a guest that is what another is now",
+        .help = guest_clone_help,
+        .run = guest_run_clone,
+    },
+    {
+        .noun = "guest",
+        .verb = "export",
+        .synopsis = "GUEST FILE",
+        .summary = "write a guest whole into a file",
+        .help = guest_export_help,
+        .run = guest_run_export,
+    },
+    {
+        .noun = "guest",
+        .verb = "import",
+        .synopsis = "FILE [GUEST]",
+        .summary = "add the guest of such a file",
+        .help = guest_import_help,
+        .run = guest_run_import,
+    },
+    {
+        .noun = "guest",
         .verb = "reset",
         .synopsis = "GUEST…",
         .summary = "make the variables of guests what they began as",
@@ -530,8 +474,16 @@ const struct command guest_commands[] = {
         .verb = "qemu",
         .synopsis = "GUEST --mountpoint DIR",
         .summary = "print the QEMU arguments that start a guest",
-        .help = qemu_help,
-        .run = run_qemu,
+        .help = guest_qemu_help,
+        .run = guest_run_qemu,
+    },
+    {
+        .noun = "guest",
+        .verb = "libvirt",
+        .synopsis = "GUEST --mountpoint DIR [--virt-type kvm|qemu]",
+        .summary = "print the libvirt domain that starts a guest",
+        .help = guest_libvirt_help,
+        .run = guest_run_libvirt,
     },
     {0},
 };

@@ -5,7 +5,8 @@
 #include "cli/cli.h"
 
 const struct command *const command_tables[] = {
-    store_commands, mount_commands, firmware_commands, guest_commands, snapshot_commands, NULL,
+    store_commands, care_commands,     mount_commands, firmware_commands,
+    guest_commands, snapshot_commands, NULL,
 };
 
 static const char global_help[] =

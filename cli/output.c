@@ -1,5 +1,6 @@
 #include "cli/output.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -71,6 +72,20 @@ int output_shell_word(const char *word, struct error *err)
     }
     putchar('\'');
     return 0;
+}
+
+/* Its maker lets no control character below space in, save the ends of its lines. */
+void output_xml(const char *document)
+{
+    uint32_t character;
+    for (size_t length; *document; document += length) {
+        length = utf8_next(document, &character);
+        assert(length > 0);
+        if (character >= 0x7f && text_is_unsafe(character))
+            printf("&#x%x;", character);
+        else
+            fwrite(document, 1, length, stdout);
+    }
 }
 
 const char *output_size(uint64_t bytes, char buffer[OUTPUT_SIZE_LENGTH])

@@ -27,6 +27,9 @@ void output_text(FILE *file, const char *text);
  * characters, which no quoting makes safe to copy. */
 int output_shell_word(const char *word, struct error *err);
 
+/* Prints an XML document whose names are ASCII; what is unsafe in it becomes a reference. */
+void output_xml(const char *document);
+
 #define OUTPUT_SIZE_LENGTH 32
 
 /* "4.0 MiB" on a terminal, else the bytes, "4194304". Returns `buffer`. */

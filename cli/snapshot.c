@@ -34,7 +34,9 @@ static int run_on_point(struct cli *cli, int argc, char **argv,
         r = cli_open_store(cli, 0, &store, err);
     if (r < 0)
         return r;
-    r = act(store, argv[optind], argv[optind + 1], err);
+    do {
+        r = act(store, argv[optind], argv[optind + 1], err);
+    } while (cli_may_be_released(cli, r));
     cli->usage = r == -EINVAL;
     cli_advise(cli, r, -ENOENT, guest_advice);
     cli_advise(cli, r, -ETXTBSY, held_advice);

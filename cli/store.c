@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -12,6 +13,8 @@
 #include "cli/output.h"
 #include "fs/record.h"
 #include "guest/describe.h"
+
+#define RELEASE_PAUSES 20
 
 /* ~/.local/state or what stands for it; NULL with no home directory, or without memory. */
 static char *state_directory(void)
@@ -61,6 +64,15 @@ static void forget_dead_mount(const char *path, struct store *store)
     if (record_read(path, &record, NULL) == 0 && store_forget_mount(store, NULL) == -EROFS &&
         store_open(path, 0, &writable, NULL) == 0)
         store_forget_mount(writable, NULL);
+}
+
+bool cli_may_be_released(struct cli *cli, int result)
+{
+    static const struct timespec pause = {.tv_nsec = 1000000000 / RELEASE_PAUSES};
+    if (result != -ETXTBSY || cli->pauses++ == RELEASE_PAUSES)
+        return false;
+    nanosleep(&pause, NULL);
+    return true;
 }
 
 int cli_open_store(struct cli *cli, unsigned flags, struct store **ret, struct error *err)

@@ -40,6 +40,27 @@ uint64_t inode_of_generated(int64_t guest, enum generated_file file)
     return number(INODE_GENERATED, guest, FILE_BITS, file);
 }
 
+uint64_t inode_of_snapshots(int64_t guest)
+{
+    return number(INODE_SNAPSHOTS, guest, 0, 0);
+}
+
+uint64_t inode_of_point(int64_t point)
+{
+    return number(INODE_POINT, point, 0, 0);
+}
+
+uint64_t inode_of_past(int64_t point)
+{
+    return number(INODE_PAST, point, 0, 0);
+}
+
+bool inode_is_past(const struct inode *inode)
+{
+    return inode->kind == INODE_SNAPSHOTS || inode->kind == INODE_POINT ||
+           inode->kind == INODE_PAST;
+}
+
 bool inode_parse(uint64_t number, struct inode *ret)
 {
     uint64_t payload = number & PAYLOAD_MASK;
@@ -48,6 +69,9 @@ bool inode_parse(uint64_t number, struct inode *ret)
     case INODE_ROOT:
         return payload == 1;
     case INODE_GUEST:
+    case INODE_SNAPSHOTS:
+    case INODE_POINT:
+    case INODE_PAST:
         return payload > 0;
     case INODE_CODE:
         ret->id = (int64_t)(payload >> SHARD_BITS);

@@ -148,9 +148,12 @@ static int serve(struct loop_thread *thread)
         pthread_mutex_lock(&loop->leader);
         r = gather(thread);
         pthread_mutex_unlock(&loop->leader);
-        if (r > 0)
-            process(thread);
+        /* What others wait for first: this request may itself wait for what was gathered. */
         loop->hooks->settle(loop->data);
+        if (r > 0) {
+            process(thread);
+            loop->hooks->settle(loop->data);
+        }
         *thread->busy_since = 0;
     }
     return r == -ENODEV ? 1 : r < 0 ? r : 0;

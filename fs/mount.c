@@ -121,6 +121,26 @@ static int take_record(const char *store, bool read_only, struct error *err)
     }
 }
 
+static uint64_t choose(uint64_t wanted, uint64_t as_is)
+{
+    return wanted == OPTIONS_AS_IS ? as_is : wanted;
+}
+
+static int set_retention(struct store *store, const struct store_retention *keep, struct error *err)
+{
+    struct store_retention now;
+    int r = store_get_retention(store, &now, err);
+    if (r < 0)
+        return r;
+    struct store_retention wanted = {.sessions = choose(keep->sessions, now.sessions),
+                                     .edits = choose(keep->edits, now.edits),
+                                     .days = choose(keep->days, now.days),
+                                     .bytes = choose(keep->bytes, now.bytes)};
+    bool same = wanted.sessions == now.sessions && wanted.edits == now.edits &&
+                wanted.days == now.days && wanted.bytes == now.bytes;
+    return same ? 0 : store_set_retention(store, &wanted, err);
+}
+
 /* What the mount before this left, however it ended; and whether there is what it is to make guests
  * of. */
 static int prepare_store(const char *path, const struct mount_options *options, struct error *err)
@@ -134,6 +154,8 @@ static int prepare_store(const char *path, const struct mount_options *options, 
     int r = store_open(path, 0, &store, err);
     if (r == 0 && *options->firmware)
         r = store_firmware_get(store, options->firmware, &firmware, err);
+    if (r == 0)
+        r = set_retention(store, &options->keep, err);
     return r < 0 ? r : store_forget_mount(store, err);
 }
 

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "fs/past.h"
+
 /* Only its owner may read a guest's variables: they hold what its disks are unlocked with. */
 #define FLASH_PERMISSIONS 0600
 
@@ -18,8 +20,10 @@ static int find_guest(struct view *view, uint64_t parent, struct store_guest *re
                       struct error *err)
 {
     struct inode inode;
-    if (!inode_parse(parent, &inode) || inode.kind != INODE_GUEST)
+    if (!inode_parse(parent, &inode))
         return -EPERM;
+    if (inode.kind != INODE_GUEST)
+        return inode_is_past(&inode) ? -EROFS : -EPERM;
     return store_guest_by_id(view->store, inode.id, ret, err);
 }
 
@@ -30,14 +34,14 @@ static bool is_root(uint64_t parent)
 
 static enum entry_kind classify(const char *name)
 {
-    static const char *const later[] = {"efivars", ".snapshots"};
+    static const char *const others[] = {"efivars", PAST_NAME};
     if (strcmp(name, view_file_name(VIEW_VARS)) == 0)
         return ENTRY_VARS;
     for (int file = 0; file < VIEW_FILE_COUNT; file++)
         if (strcmp(name, view_file_name((enum view_file)file)) == 0)
             return ENTRY_FIXED;
-    for (size_t i = 0; i < sizeof later / sizeof later[0]; i++)
-        if (strcmp(name, later[i]) == 0)
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        if (strcmp(name, others[i]) == 0)
             return ENTRY_FIXED;
     return ENTRY_STAGING;
 }
@@ -52,7 +56,8 @@ static int refuse_in(const struct store_guest *guest, const char *name)
 int namespace_refuse(struct view *view, uint64_t parent, const char *name)
 {
     struct store_guest guest;
-    return find_guest(view, parent, &guest, NULL) < 0 ? -EPERM : refuse_in(&guest, name);
+    int r = find_guest(view, parent, &guest, NULL);
+    return r < 0 ? r : refuse_in(&guest, name);
 }
 
 /* The guest in whose directory this name may be made, removed or renamed. */
@@ -75,7 +80,9 @@ int namespace_mkdir(struct view *view, uint64_t parent, const char *name,
     struct store_attr attr = {.uid = options->has_owner ? options->uid : owner->uid,
                               .gid = options->has_owner ? options->gid : owner->gid,
                               .mode = FLASH_PERMISSIONS};
-    if (!is_root(parent) || !*options->firmware)
+    if (!is_root(parent))
+        return namespace_refuse(view, parent, name);
+    if (!*options->firmware)
         return -EPERM;
     int r = store_guest_add(view->store, options->firmware, &name, 1, &attr, err);
     /* The firmware was removed since; nothing that is named here is missing. */
@@ -84,7 +91,8 @@ int namespace_mkdir(struct view *view, uint64_t parent, const char *name,
 
 int namespace_rmdir(struct view *view, uint64_t parent, const char *name, struct error *err)
 {
-    return is_root(parent) ? store_guest_remove(view->store, &name, 1, err) : -ENOTDIR;
+    return is_root(parent) ? store_guest_remove(view->store, &name, 1, err)
+                           : namespace_refuse(view, parent, name);
 }
 
 /* ---- Files of a guest ---- */

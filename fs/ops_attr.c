@@ -94,6 +94,9 @@ void ops_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
             break;
         case INODE_CODE:
         case INODE_GENERATED:
+        case INODE_SNAPSHOTS:
+        case INODE_POINT:
+        case INODE_PAST:
             r = -EROFS;
             break;
         case INODE_ROOT:

@@ -22,8 +22,8 @@ void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         fuse_reply_err(req, EROFS);
         return;
     }
-    /* An image never changes, so what is cached of it is right for ever. */
-    fi->keep_cache = inode.kind == INODE_CODE;
+    /* An image never changes, nor does the past, so what is cached of it is right for ever. */
+    fi->keep_cache = inode.kind == INODE_CODE || inode.kind == INODE_PAST;
     fi->direct_io = inode.kind == INODE_GENERATED;
     if (to_write)
         batch_open(req, &inode, ino, BATCH_ANSWER_OPEN);
@@ -59,8 +59,12 @@ static ssize_t read_inode(struct view *view, uint64_t number, char *buffer, size
         return store_flash_read(view->store, inode.id, (uint64_t)off, buffer, size, err);
     case INODE_GENERATED:
         return read_generated(view, &inode, buffer, size, off, err);
+    case INODE_PAST:
+        return store_point_read(view->store, inode.id, (uint64_t)off, buffer, size, err);
     case INODE_ROOT:
     case INODE_GUEST:
+    case INODE_SNAPSHOTS:
+    case INODE_POINT:
         break;
     }
     return -EISDIR;

@@ -4,6 +4,7 @@
 
 #include "base/cleanup.h"
 #include "fs/ops.h"
+#include "fs/past.h"
 
 void ops_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
@@ -137,6 +138,20 @@ static int list_files(struct listing *listing, struct view *view, uint64_t numbe
     return guest.firmware.mode == FLASH_MODE_SPLIT ? list_staging(listing, view, id, after) : 0;
 }
 
+static int list_past_entry(const char *name, const struct stat *st, off_t offset, void *data)
+{
+    struct fuse_entry_param entry = ops_entry(st);
+    return list_entry(data, name, offset, &entry) ? 0 : 1;
+}
+
+static int list_past(struct listing *listing, struct view *view, const struct inode *directory,
+                     uint64_t number, off_t after)
+{
+    if (!list_dots(listing, number, after))
+        return 0;
+    return past_list(view, directory, after, list_past_entry, listing, &listing->err);
+}
+
 static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t after, bool plus)
 {
     cleanup_free char *buffer = malloc(size);
@@ -149,6 +164,8 @@ static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t after, bool 
         r = list_root(&listing, ops_view(req), after);
     else if (inode_parse(ino, &inode) && inode.kind == INODE_GUEST)
         r = list_files(&listing, ops_view(req), ino, inode.id, after);
+    else if (inode_parse(ino, &inode) && inode_is_past(&inode))
+        r = list_past(&listing, ops_view(req), &inode, ino, after);
     if (r < 0)
         ops_fail(req, r, &listing.err);
     else

@@ -15,7 +15,7 @@ static int find_flash(fuse_ino_t ino, const char *name, int64_t *ret)
     struct inode inode;
     if (!inode_parse(ino, &inode))
         return -ENOENT;
-    if (inode.kind == INODE_CODE || inode.kind == INODE_GENERATED)
+    if (inode.kind == INODE_CODE || inode.kind == INODE_GENERATED || inode_is_past(&inode))
         return -EROFS;
     *ret = inode.id;
     for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)

@@ -20,6 +20,9 @@ const char mount_options_help[] =
     "  firmware=NAME   the firmware of guests that 'mkdir' makes in the mount; without it mkdir\n"
     "                  makes none\n"
     "  owner=USER[:GROUP]  whose these guests are, by name or number (default: who makes them)\n"
+    "  keep-sessions=N, keep-edits=N, keep-days=N, keep-bytes=N  how many restore points of each\n"
+    "                  kind a guest keeps, of how many days one, and how many bytes of them; the\n"
+    "                  store remembers it (at first 10, 10, 7 and 4194304)\n"
     "  pull=SECONDS    how often what guests wrote is brought into the store (default 1)\n"
     "  full-wait=SECONDS  how long a write waits when the store's disk is full, before it fails\n"
     "                  with EIO (default 30)\n"
@@ -48,6 +51,7 @@ enum kind {
     FLAG_SET,
     FLAG_CLEAR,
     SECONDS,
+    COUNT,
     WORD,      /* always with a value */
     PASSED_ON, /* to the kernel */
     IGNORED,   /* with a value or without */
@@ -67,6 +71,10 @@ static const struct known {
     {"noallow_other", FLAG_CLEAR, offsetof(struct mount_options, allow_other)},
     {"firmware", WORD, .parse = parse_firmware},
     {"owner", WORD, .parse = parse_owner},
+    {"keep-sessions", COUNT, offsetof(struct mount_options, keep.sessions), 0, 1000},
+    {"keep-edits", COUNT, offsetof(struct mount_options, keep.edits), 0, 1000},
+    {"keep-days", COUNT, offsetof(struct mount_options, keep.days), 0, 1000},
+    {"keep-bytes", COUNT, offsetof(struct mount_options, keep.bytes), 0, 1e12},
     {"pull", SECONDS, offsetof(struct mount_options, pull_s), 0.05, 3600},
     {"full-wait", SECONDS, offsetof(struct mount_options, full_wait_s), 0, 3600},
     {"hang", SECONDS, offsetof(struct mount_options, hang_s), 1, 3600},
@@ -134,6 +142,19 @@ static int parse_seconds(const struct known *option, const char *text,
     return 0;
 }
 
+static int parse_count(const struct known *option, const char *text, struct mount_options *options,
+                       struct error *err)
+{
+    char *end;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end || errno || (double)value > option->most)
+        return error_set(err, -EINVAL, "%s=%s: it takes a number from %.0f to %.0f", option->name,
+                         text, option->least, option->most);
+    *(uint64_t *)((char *)options + option->offset) = value;
+    return 0;
+}
+
 static int pass_on(const char *name, struct mount_options *options, struct error *err)
 {
     size_t used = strlen(options->passed_on);
@@ -176,6 +197,8 @@ static int parse_one(const char *option, struct mount_options *options, struct e
         return 0;
     if (found->kind == WORD)
         return found->parse(equals + 1, options, err);
+    if (found->kind == COUNT)
+        return parse_count(found, equals ? equals + 1 : "", options, err);
     if (found->kind == SECONDS)
         return parse_seconds(found, equals ? equals + 1 : "", options, err);
     if (equals)
@@ -188,8 +211,12 @@ static int parse_one(const char *option, struct mount_options *options, struct e
 
 int options_parse(const char *text, struct mount_options *ret, struct error *err)
 {
-    *ret = (struct mount_options){
-        .allow_other = getuid() == 0, .pull_s = 1, .full_wait_s = 30, .hang_s = 5};
+    *ret =
+        (struct mount_options){.allow_other = getuid() == 0,
+                               .keep = {OPTIONS_AS_IS, OPTIONS_AS_IS, OPTIONS_AS_IS, OPTIONS_AS_IS},
+                               .pull_s = 1,
+                               .full_wait_s = 30,
+                               .hang_s = 5};
     cleanup_free char *copy = strdup(text ? text : "");
     if (!copy)
         return error_set(err, -ENOMEM, "out of memory");

@@ -8,6 +8,8 @@
 #include "base/error.h"
 #include "store/store.h"
 
+#define OPTIONS_AS_IS UINT64_MAX
+
 /* Of the whole list. */
 #define OPTIONS_LENGTH_MAX 1024
 
@@ -17,6 +19,7 @@ struct mount_options {
     char firmware[STORE_NAME_MAX + 1]; /* of guests that mkdir makes; "": it makes none */
     bool has_owner;                    /* theirs is: */
     uint32_t uid, gid;
+    struct store_retention keep;        /* OPTIONS_AS_IS where nothing was said */
     double pull_s;                      /* between two pulls */
     double full_wait_s;                 /* how long a write waits for room */
     double hang_s;                      /* how long a worker may not answer */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "fs/past.h"
 #include "guest/describe.h"
 
 #define NSEC_PER_SEC INT64_C(1000000000)
@@ -74,7 +75,7 @@ static void set_times(struct stat *st, int64_t atime, int64_t mtime, int64_t cti
 }
 
 /* tar takes a file without blocks for a hole, so where there is data there is at least one. */
-static blkcnt_t sectors(uint64_t blocks)
+blkcnt_t view_sectors(uint64_t blocks)
 {
     return (blkcnt_t)(blocks > 0 ? blocks : 1) * SECTORS_PER_BLOCK;
 }
@@ -109,7 +110,7 @@ void view_stat_flash(uint64_t number, const struct store_flash *flash, struct st
                         .st_uid = flash->attr.uid,
                         .st_gid = flash->attr.gid,
                         .st_size = (off_t)flash->size,
-                        .st_blocks = sectors(flash->delta_blocks)};
+                        .st_blocks = view_sectors(flash->delta_blocks)};
     set_times(st, flash->attr.atime, flash->attr.mtime, flash->attr.ctime);
 }
 
@@ -137,7 +138,7 @@ static int stat_generated(struct view *view, uint64_t number, const struct store
                         .st_uid = attr->uid,
                         .st_gid = attr->gid,
                         .st_size = (off_t)strlen(text),
-                        .st_blocks = sectors(0)};
+                        .st_blocks = view_sectors(0)};
     set_times(st, attr->mtime, attr->mtime, attr->ctime);
     return 0;
 }
@@ -149,7 +150,7 @@ static void stat_code(const struct view *view, uint64_t number, const struct sto
                         .st_mode = S_IFREG | 0444,
                         .st_nlink = 1,
                         .st_size = (off_t)image->size,
-                        .st_blocks = sectors(0)};
+                        .st_blocks = view_sectors(0)};
     set_times(st, view->mounted_at, view->mounted_at, view->mounted_at);
 }
 
@@ -197,6 +198,10 @@ int view_stat(struct view *view, uint64_t number, struct stat *st, struct error 
     case INODE_GENERATED:
         r = store_guest_by_id(view->store, inode.id, &guest, err);
         return r < 0 ? r : stat_generated(view, number, &guest, inode.file, st, err);
+    case INODE_SNAPSHOTS:
+    case INODE_POINT:
+    case INODE_PAST:
+        return past_stat(view, &inode, st, err);
     }
     return -ENOENT;
 }
@@ -213,6 +218,10 @@ static int lookup_in_guest(struct view *view, int64_t id, const char *name, stru
     for (int file = 0; file < VIEW_FILE_COUNT; file++)
         if (strcmp(name, file_names[file]) == 0)
             return view_stat_file(view, &guest, (enum view_file)file, st, err);
+    if (strcmp(name, PAST_NAME) == 0) {
+        struct inode past = {.kind = INODE_SNAPSHOTS, .id = id};
+        return past_stat(view, &past, st, err);
+    }
     struct store_flash staging;
     if (guest.firmware.mode != FLASH_MODE_SPLIT)
         return -ENOENT;
@@ -233,6 +242,8 @@ int view_lookup(struct view *view, uint64_t parent, const char *name, struct sta
         return -ENAMETOOLONG;
     if (inode.kind == INODE_GUEST)
         return lookup_in_guest(view, inode.id, name, st, err);
+    if (inode_is_past(&inode))
+        return past_lookup(view, &inode, name, st, err);
     if (inode.kind != INODE_ROOT)
         return -ENOTDIR;
     int r = store_guest_by_name(view->store, name, &guest, err);

@@ -44,14 +44,39 @@ int describe_descriptor(struct store *store, const struct store_firmware *firmwa
     return 0;
 }
 
-int describe_view_path(const char *mountpoint, const struct store_guest *guest, const char *file,
-                       char **ret, struct error *err)
+/* "<mountpoint>/<guest>/<file>"; the caller frees it. */
+static int view_path(const char *mountpoint, const struct store_guest *guest, const char *file,
+                     char **ret, struct error *err)
 {
     const char *separator = strcmp(mountpoint, "/") == 0 ? "" : "/";
     if (asprintf(ret, "%s%s%s/%s", mountpoint, separator, guest->name, file) >= 0)
         return 0;
     *ret = NULL;
     return no_memory(err);
+}
+
+int describe_files(struct store *store, const struct store_guest *guest, const char *mountpoint,
+                   struct describe_files *ret, struct error *err)
+{
+    cleanup(describe_files_clear) struct describe_files files = {0};
+    int r = describe_descriptor(store, &guest->firmware, &files.descriptor, err);
+    if (r == 0)
+        r = view_path(mountpoint, guest, "code", &files.code, err);
+    if (r == 0 && guest->firmware.mode == FLASH_MODE_SPLIT)
+        r = view_path(mountpoint, guest, "vars", &files.vars, err);
+    if (r < 0)
+        return r;
+    *ret = files;
+    files = (struct describe_files){0};
+    return 0;
+}
+
+void describe_files_clear(struct describe_files *files)
+{
+    descriptor_free(files->descriptor);
+    free(files->code);
+    free(files->vars);
+    *files = (struct describe_files){0};
 }
 
 int describe_text(struct json_object *object, char **ret, struct error *err)
@@ -210,17 +235,11 @@ int describe_guest_text(struct store *store, const struct store_guest *guest, ch
 int describe_guest_descriptor(struct store *store, const struct store_guest *guest,
                               const char *mountpoint, char **ret, struct error *err)
 {
-    cleanup(descriptor_freep) struct descriptor *descriptor = NULL;
-    cleanup_free char *code = NULL;
-    cleanup_free char *vars = NULL;
-    int r = describe_descriptor(store, &guest->firmware, &descriptor, err);
-    if (r == 0)
-        r = describe_view_path(mountpoint, guest, "code", &code, err);
-    if (r == 0 && guest->firmware.mode == FLASH_MODE_SPLIT)
-        r = describe_view_path(mountpoint, guest, "vars", &vars, err);
+    cleanup(describe_files_clear) struct describe_files files = {0};
+    int r = describe_files(store, guest, mountpoint, &files, err);
     if (r < 0)
         return r;
-    *ret = descriptor_to_json_for(descriptor, code, vars);
+    *ret = descriptor_to_json_for(files.descriptor, files.code, files.vars);
     return *ret ? 0 : no_memory(err);
 }
 

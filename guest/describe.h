@@ -29,9 +29,17 @@ int describe_firmware(struct store *store, const struct store_firmware *firmware
 int describe_descriptor(struct store *store, const struct store_firmware *firmware,
                         struct descriptor **ret, struct error *err);
 
-/* "<mountpoint>/<guest>/<file>"; the caller frees it. */
-int describe_view_path(const char *mountpoint, const struct store_guest *guest, const char *file,
-                       char **ret, struct error *err);
+/* What a guest is started with: its firmware's descriptor, and where its files are. */
+struct describe_files {
+    struct descriptor *descriptor;
+    char *code;
+    char *vars; /* NULL where the mode has none */
+};
+
+/* The paths are those below `mountpoint`. */
+int describe_files(struct store *store, const struct store_guest *guest, const char *mountpoint,
+                   struct describe_files *ret, struct error *err);
+void describe_files_clear(struct describe_files *files);
 
 /* The text of an object that this takes over. */
 int describe_text(struct json_object *object, char **ret, struct error *err);

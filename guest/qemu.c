@@ -1,6 +1,5 @@
 #include "guest/qemu.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -8,6 +7,7 @@
 
 #include "base/cleanup.h"
 #include "guest/describe.h"
+#include "guest/machine.h"
 
 /* The names of the block nodes, which -machine refers to. */
 #define CODE_NODE "fwfs-code"
@@ -45,57 +45,17 @@ static int add_option(struct qemu_arguments *arguments, const char *option, cons
     return 0;
 }
 
-/* ---- The machine ---- */
-
-/* What a pattern with glob characters stands for; only q35 has SMM, so it comes first. */
-static const struct {
-    const char *prefix, *alias;
-} aliases[] = {{"pc-q35-", "q35"}, {"pc-i440fx-", "pc"}, {"virt-", "virt"}};
-
-/* A type that QEMU can be given as it is: no glob, nothing that its options' syntax knows. */
-static bool is_type(const char *pattern)
+static int add_machine(struct qemu_arguments *arguments, const struct describe_files *files)
 {
-    for (const char *p = pattern; *p; p++)
-        if (!isalnum((unsigned char)*p) && !strchr("-._", *p))
-            return false;
-    return *pattern != '\0';
-}
-
-static bool has_prefix(const char *text, const char *prefix)
-{
-    return strncmp(text, prefix, strlen(prefix)) == 0;
-}
-
-/* The type to name on the command line; NULL leaves it to the user. */
-static const char *machine_type(const struct descriptor *descriptor)
-{
-    const char *pattern;
-    for (size_t i = 0; i < sizeof aliases / sizeof aliases[0]; i++)
-        for (size_t n = 0; (pattern = descriptor_machine(descriptor, n)); n++)
-            if (!is_type(pattern) && has_prefix(pattern, aliases[i].prefix))
-                return aliases[i].alias;
-    for (size_t n = 0; (pattern = descriptor_machine(descriptor, n)); n++)
-        if (is_type(pattern))
-            return pattern;
-    return NULL;
-}
-
-static int add_machine(struct qemu_arguments *arguments, const struct descriptor *descriptor)
-{
-    bool smm = descriptor_has_feature(descriptor, "requires-smm");
-    bool vars = descriptor_mode(descriptor) == FLASH_MODE_SPLIT;
-    const char *type = machine_type(descriptor);
-    if (smm && (!type || !has_prefix(type, aliases[0].prefix)))
-        type = aliases[0].alias;
-    int r = add_option(arguments, "-machine", "%s%spflash0=" CODE_NODE "%s%s", type ? type : "",
-                       type ? "," : "", vars ? ",pflash1=" VARS_NODE : "", smm ? ",smm=on" : "");
+    struct machine machine = machine_for(files->descriptor);
+    int r = add_option(arguments, "-machine", "%s%spflash0=" CODE_NODE "%s%s",
+                       machine.type ? machine.type : "", machine.type ? "," : "",
+                       files->vars ? ",pflash1=" VARS_NODE : "", machine.smm ? ",smm=on" : "");
     /* Else the guest's kernel could write the flash past SMM, and turn Secure Boot off. */
-    if (r == 0 && smm)
+    if (r == 0 && machine.smm)
         r = add_option(arguments, "-global", "driver=cfi.pflash01,property=secure,value=on");
     return r;
 }
-
-/* ---- Flashes ---- */
 
 /* A comma ends a value in QEMU's options unless it is doubled. */
 static char *double_commas(const char *text)
@@ -112,42 +72,38 @@ static char *double_commas(const char *text)
     return doubled;
 }
 
+/* A writable file is opened for writing only when the machine runs: the destination of a live
+ * migration starts while the source still has it. */
 static int add_flash(struct qemu_arguments *arguments, const char *node, const char *path,
                      bool read_only)
 {
-    const char *word = read_only ? "on" : "off";
+    const char *access = read_only ? "read-only=on" : "auto-read-only=on";
     cleanup_free char *filename = double_commas(path);
     if (!filename)
         return -ENOMEM;
-    int r =
-        add_option(arguments, "-blockdev", "driver=file,node-name=%s-file,filename=%s,read-only=%s",
-                   node, filename, word);
+    int r = add_option(arguments, "-blockdev", "driver=file,node-name=%s-file,filename=%s,%s", node,
+                       filename, access);
     if (r == 0)
         r = add_option(arguments, "-blockdev", "driver=raw,node-name=%s,file=%s-file,read-only=%s",
-                       node, node, word);
+                       node, node, read_only ? "on" : "off");
     return r;
 }
 
 int qemu_guest_arguments(struct store *store, const struct store_guest *guest,
                          const char *mountpoint, struct qemu_arguments *ret, struct error *err)
 {
-    cleanup(descriptor_freep) struct descriptor *descriptor = NULL;
-    cleanup_free char *code = NULL;
-    cleanup_free char *vars = NULL;
-    int r = describe_descriptor(store, &guest->firmware, &descriptor, err);
-    if (r == 0)
-        r = describe_view_path(mountpoint, guest, "code", &code, err);
-    if (r == 0 && guest->firmware.mode == FLASH_MODE_SPLIT)
-        r = describe_view_path(mountpoint, guest, "vars", &vars, err);
+    cleanup(describe_files_clear) struct describe_files files = {0};
+    int r = describe_files(store, guest, mountpoint, &files, err);
     if (r < 0)
         return r;
 
     cleanup(qemu_arguments_clear) struct qemu_arguments arguments = {.count = 0};
-    r = add_machine(&arguments, descriptor);
+    r = add_machine(&arguments, &files);
     if (r == 0)
-        r = add_flash(&arguments, CODE_NODE, code, guest->firmware.mode != FLASH_MODE_COMBINED);
-    if (r == 0 && vars)
-        r = add_flash(&arguments, VARS_NODE, vars, false);
+        r = add_flash(&arguments, CODE_NODE, files.code,
+                      guest->firmware.mode != FLASH_MODE_COMBINED);
+    if (r == 0 && files.vars)
+        r = add_flash(&arguments, VARS_NODE, files.vars, false);
     if (r < 0)
         return error_set(err, r, "%s", strerror(-r));
     *ret = arguments;

@@ -7,13 +7,21 @@
 #include <string.h>
 #include <zstd.h>
 
+#include "store/dictionary.h"
+
+/* Every frame would begin with these: magic number, flags, content size. So they are not stored; a
+ * block is often 20 bytes without them. Of the flags one is for a checksum of the content at the
+ * end: with another dictionary, or another block below, a sound body decodes to something else. */
+#define HEADER_SIZE 7
+static const uint8_t frame_header[HEADER_SIZE] = {0x28, 0xB5, 0x2F, 0xFD, 0x64, 0x00, 0x0F};
+
 int codec_init(struct codec *codec, struct error *err)
 {
     codec->compress = ZSTD_createCCtx();
     codec->decompress = ZSTD_createDCtx();
     codec->hash = EVP_MD_CTX_new();
     /* Initialised once: later rounds reuse the digest without looking it up again. */
-    if (!codec->compress || !codec->decompress || !codec->hash ||
+    if (!codec->compress || !codec->decompress || !codec->hash || !dictionary_1_decoder() ||
         !EVP_DigestInit_ex2(codec->hash, EVP_sha256(), NULL))
         return error_set(err, -ENOMEM, "out of memory");
     return 0;
@@ -36,16 +44,64 @@ bool block_is_fill(const uint8_t block[STORE_BLOCK_SIZE], uint8_t *fill)
 struct block_data block_compress(struct codec *codec, const uint8_t block[STORE_BLOCK_SIZE],
                                  int level)
 {
-    static_assert(sizeof codec->scratch >= ZSTD_COMPRESSBOUND(STORE_BLOCK_SIZE), "fits any block");
-    size_t size = ZSTD_compressCCtx(codec->compress, codec->scratch, sizeof codec->scratch, block,
+    static_assert(sizeof codec->frame[0] >= ZSTD_COMPRESSBOUND(STORE_BLOCK_SIZE), "fits any block");
+    size_t size = ZSTD_compressCCtx(codec->compress, codec->frame[0], sizeof codec->frame[0], block,
                                     STORE_BLOCK_SIZE, level);
     if (ZSTD_isError(size) || size >= STORE_BLOCK_SIZE)
         return (struct block_data){BLOCK_RAW, block, STORE_BLOCK_SIZE};
-    return (struct block_data){BLOCK_ZSTD, codec->scratch, size};
+    return (struct block_data){BLOCK_ZSTD, codec->frame[0], size};
+}
+
+/* With the level, and with what the context refers to. */
+static struct block_data compress_body(struct codec *codec, enum block_encoding encoding,
+                                       const uint8_t block[STORE_BLOCK_SIZE])
+{
+    uint8_t *frame = codec->frame[encoding == BLOCK_PREFIX];
+    ZSTD_CCtx_setParameter(codec->compress, ZSTD_c_compressionLevel, PRIVATE_COMPRESSION_LEVEL);
+    ZSTD_CCtx_setParameter(codec->compress, ZSTD_c_checksumFlag, 1);
+    ZSTD_CCtx_setParameter(codec->compress, ZSTD_c_dictIDFlag, 0);
+    size_t size =
+        ZSTD_compress2(codec->compress, frame, sizeof codec->frame[0], block, STORE_BLOCK_SIZE);
+    ZSTD_CCtx_reset(codec->compress, ZSTD_reset_session_and_parameters);
+    if (ZSTD_isError(size) || size >= STORE_BLOCK_SIZE ||
+        memcmp(frame, frame_header, HEADER_SIZE) != 0)
+        return (struct block_data){BLOCK_RAW, block, STORE_BLOCK_SIZE};
+    return (struct block_data){encoding, frame + HEADER_SIZE, size - HEADER_SIZE};
+}
+
+struct block_data block_compress_private(struct codec *codec, const uint8_t block[STORE_BLOCK_SIZE],
+                                         const uint8_t *below)
+{
+    struct block_data data = {BLOCK_RAW, block, STORE_BLOCK_SIZE};
+    const ZSTD_CDict *dictionary = dictionary_1_encoder();
+    if (dictionary) {
+        ZSTD_CCtx_refCDict(codec->compress, dictionary);
+        data = compress_body(codec, BLOCK_DICTIONARY_1, block);
+    }
+    uint8_t fill;
+    if (!below || block_is_fill(below, &fill))
+        return data;
+    ZSTD_CCtx_refPrefix(codec->compress, below, STORE_BLOCK_SIZE);
+    struct block_data other = compress_body(codec, BLOCK_PREFIX, block);
+    other.below = below;
+    return other.size < data.size ? other : data;
+}
+
+static int decode_body(struct codec *codec, struct block_data data, uint8_t ret[STORE_BLOCK_SIZE])
+{
+    uint8_t *frame = codec->frame[0];
+    if (data.size > sizeof codec->frame[0] - HEADER_SIZE)
+        return -EUCLEAN;
+    memcpy(frame, frame_header, HEADER_SIZE);
+    memcpy(frame + HEADER_SIZE, data.bytes, data.size);
+    size_t size = ZSTD_decompressDCtx(codec->decompress, ret, STORE_BLOCK_SIZE, frame,
+                                      HEADER_SIZE + data.size);
+    return size == STORE_BLOCK_SIZE ? 0 : -EUCLEAN;
 }
 
 int block_decode(struct codec *codec, struct block_data data, uint8_t ret[STORE_BLOCK_SIZE])
 {
+    ZSTD_DCtx *context = codec->decompress;
     switch (data.encoding) {
     case BLOCK_RAW:
     case BLOCK_PENDING:
@@ -54,10 +110,18 @@ int block_decode(struct codec *codec, struct block_data data, uint8_t ret[STORE_
         memcpy(ret, data.bytes, STORE_BLOCK_SIZE);
         return 0;
     case BLOCK_ZSTD: {
-        size_t size =
-            ZSTD_decompressDCtx(codec->decompress, ret, STORE_BLOCK_SIZE, data.bytes, data.size);
+        ZSTD_DCtx_refDDict(context, NULL);
+        size_t size = ZSTD_decompressDCtx(context, ret, STORE_BLOCK_SIZE, data.bytes, data.size);
         return size == STORE_BLOCK_SIZE ? 0 : -EUCLEAN;
     }
+    case BLOCK_DICTIONARY_1:
+        ZSTD_DCtx_refDDict(context, dictionary_1_decoder());
+        return decode_body(codec, data, ret);
+    case BLOCK_PREFIX:
+        if (!data.below)
+            return -EUCLEAN;
+        ZSTD_DCtx_refPrefix(context, data.below, STORE_BLOCK_SIZE);
+        return decode_body(codec, data, ret);
     case BLOCK_ZEROS:
         memset(ret, 0x00, STORE_BLOCK_SIZE);
         return 0;
@@ -65,7 +129,10 @@ int block_decode(struct codec *codec, struct block_data data, uint8_t ret[STORE_
         memset(ret, 0xFF, STORE_BLOCK_SIZE);
         return 0;
     case BLOCK_BELOW:
-        break;
+        if (!data.below)
+            return -EUCLEAN;
+        memcpy(ret, data.below, STORE_BLOCK_SIZE);
+        return 0;
     }
     return -EUCLEAN;
 }

@@ -6,6 +6,7 @@
 #include "store/internal.h"
 
 #include <sys/stat.h>
+#include <time.h>
 
 /* From here on a checkpoint is worth its syncs. */
 #define LOG_PAGES_WORTHWHILE 4096
@@ -19,11 +20,22 @@ uint64_t log_size(const struct store *store)
     return (uint64_t)st.st_size;
 }
 
+/* A checkpoint waits for readers with all writers held, of every process: rather another time. */
+#define READERS_WAIT_MS 10
+
+static int open_checkpointer(struct store *store, struct error *err)
+{
+    if (store->checkpointer)
+        return 0;
+    int r = db_open(store->path, DB_WRITE_LAZY, &store->checkpointer, err);
+    if (r == 0)
+        sqlite3_busy_timeout(store->checkpointer->handle, READERS_WAIT_MS);
+    return r;
+}
+
 static int checkpoint(struct store *store, int mode, struct error *err)
 {
-    int r = 0;
-    if (!store->checkpointer)
-        r = db_open(store->path, DB_WRITE_LAZY, &store->checkpointer, err);
+    int r = open_checkpointer(store, err);
     if (r < 0)
         return r;
     switch (sqlite3_wal_checkpoint_v2(store->checkpointer->handle, NULL, mode, NULL, NULL)) {
@@ -36,18 +48,39 @@ static int checkpoint(struct store *store, int mode, struct error *err)
     }
 }
 
-int store_checkpoint(struct store *store, struct error *err)
+/* First what makes nobody wait, then the rest with the writers held. */
+static int checkpoint_all(struct store *store, int mode, struct error *err)
 {
-    if (store->log_pages < LOG_PAGES_WORTHWHILE)
-        return 0;
     pthread_mutex_lock(&store->checkpoint_lock);
     int r = checkpoint(store, SQLITE_CHECKPOINT_PASSIVE, err);
     if (r == 0) {
         /* SQLite only looks now and then whether nobody writes; waiting here, its turn comes. */
         pthread_mutex_lock(&store->write_lock);
-        r = checkpoint(store, SQLITE_CHECKPOINT_RESTART, err);
+        r = checkpoint(store, mode, err);
         pthread_mutex_unlock(&store->write_lock);
     }
     pthread_mutex_unlock(&store->checkpoint_lock);
+    return r;
+}
+
+int store_checkpoint(struct store *store, struct error *err)
+{
+    if (store->log_pages < LOG_PAGES_WORTHWHILE)
+        return 0;
+    return checkpoint_all(store, SQLITE_CHECKPOINT_RESTART, err);
+}
+
+#define TRUNCATE_TRIES 20
+#define TRUNCATE_PAUSE_NS 20000000
+
+int checkpoint_truncate(struct store *store, struct error *err)
+{
+    int r = 0;
+    for (int i = 0; i < TRUNCATE_TRIES && r == 0; i++) {
+        r = checkpoint_all(store, SQLITE_CHECKPOINT_TRUNCATE, err);
+        if (log_size(store) == 0)
+            break;
+        nanosleep(&(struct timespec){.tv_nsec = TRUNCATE_PAUSE_NS}, NULL);
+    }
     return r;
 }

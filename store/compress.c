@@ -7,8 +7,6 @@
 
 #define BATCH 64
 #define SHRINK_PAGES 64
-/* Past this, zstd gains little on 4 KiB of variables and takes longer. */
-#define PRIVATE_COMPRESSION_LEVEL 9
 
 /* 1 and the block's bytes; 0 if it is no longer pending; -EUCLEAN if it is damaged. */
 static int get_pending(struct db *db, int64_t key, uint8_t block[STORE_BLOCK_SIZE],
@@ -32,13 +30,30 @@ static int get_pending(struct db *db, int64_t key, uint8_t block[STORE_BLOCK_SIZ
     return right ? 1 : -EUCLEAN;
 }
 
+/* Whether the image has a block there to compress with. A damaged one is its readers' news. */
+static int get_below(struct db *db, int64_t key, uint8_t block[STORE_BLOCK_SIZE], struct error *err)
+{
+    struct store_flash flash;
+    int64_t layer = block_key_layer(key);
+    if (layer != flash_layer(layer / 2))
+        return 0;
+    int r = flash_get(db, layer / 2, &flash, err);
+    if (r == 0 && flash.staging)
+        return 0;
+    if (r == 0)
+        r = image_read(db, flash.image, &SPAN_OF_BLOCK(block_key_index(key), block), err);
+    return r == -ENOENT || r == -EUCLEAN ? 0 : r < 0 ? r : 1;
+}
+
 static int compress_one(struct db *db, int64_t key, struct error *err)
 {
+    /* Not an update: only deleting brings neighbouring pages together that have become empty. */
+    static const char drop[] = "DELETE FROM flash_blocks WHERE key = ?";
     static const char put[] =
-        "UPDATE flash_blocks SET encoding = ?2, checksum = ?3, data = ?4 WHERE key = ?1";
+        "INSERT INTO flash_blocks (key, encoding, checksum, data) VALUES (?, ?, ?, ?)";
     /* It keeps its checksum, which is still wrong: its reader is told, and nobody tries again. */
     static const char give_up[] = "UPDATE flash_blocks SET encoding = 0 WHERE key = ?";
-    uint8_t block[STORE_BLOCK_SIZE];
+    uint8_t block[STORE_BLOCK_SIZE], below[STORE_BLOCK_SIZE];
     int r = get_pending(db, key, block, err);
     if (r == -EUCLEAN) {
         r = db_run(db, err, give_up, "i", key);
@@ -46,10 +61,15 @@ static int compress_one(struct db *db, int64_t key, struct error *err)
     }
     if (r <= 0)
         return r;
-    struct block_data data = block_compress(&db->codec, block, PRIVATE_COMPRESSION_LEVEL);
+    r = get_below(db, key, below, err);
+    if (r < 0)
+        return r;
+    struct block_data data = block_compress_private(&db->codec, block, r > 0 ? below : NULL);
     int64_t checksum = block_checksum(&db->codec, key, data);
-    return db_run(db, err, put, "iiib", key, (int64_t)data.encoding, checksum, data.bytes,
-                  data.size);
+    r = db_run(db, err, drop, "i", key);
+    return r < 0 ? r
+                 : db_run(db, err, put, "iiib", key, (int64_t)data.encoding, checksum, data.bytes,
+                          data.size);
 }
 
 static int list_pending(struct db *db, int64_t keys[BATCH], struct error *err)

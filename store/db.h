@@ -13,13 +13,12 @@
 #include "base/error.h"
 #include "store/block.h"
 
-#define DB_STATEMENTS_MAX 128
+#define DB_STATEMENTS_MAX 256
 
 struct db {
     sqlite3 *handle;
     struct codec codec;
-    struct store_retention retention; /* of the writer */
-    bool in_transaction;              /* that only its owner ends: see db_prepare() */
+    bool in_transaction; /* that only its owner ends: see db_prepare() */
     size_t statement_count;
     struct db_statement {
         const char *sql;

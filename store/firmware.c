@@ -73,7 +73,7 @@ int store_firmware_each(struct store *store,
     return r;
 }
 
-static int get_descriptor(struct db *db, int64_t firmware, char **ret, struct error *err)
+int firmware_descriptor(struct db *db, int64_t firmware, char **ret, struct error *err)
 {
     static const char sql[] = "SELECT descriptor FROM firmware WHERE id = ?";
     cleanup_stmt sqlite3_stmt *stmt = NULL;
@@ -94,7 +94,7 @@ int store_firmware_descriptor(struct store *store, int64_t firmware, char **ret,
 {
     cleanup_reader struct reader reader = {0};
     int r = reader_begin(store, &reader, err);
-    return r < 0 ? r : get_descriptor(reader.db, firmware, ret, err);
+    return r < 0 ? r : firmware_descriptor(reader.db, firmware, ret, err);
 }
 
 static int count_guests(struct db *db, int64_t firmware, int64_t *ret, struct error *err)
@@ -129,7 +129,7 @@ static int is_same(struct db *db, const struct store_firmware *there,
             return 0;
     }
     cleanup_free char *descriptor = NULL;
-    int r = get_descriptor(db, there->id, &descriptor, err);
+    int r = firmware_descriptor(db, there->id, &descriptor, err);
     return r < 0 ? r : strcmp(descriptor, spec->descriptor) == 0;
 }
 
@@ -150,6 +150,22 @@ static int insert_firmware(struct db *db, const struct store_firmware_spec *spec
                   nvram_template, spec->descriptor, store_now());
 }
 
+int firmware_add(struct db *db, const struct store_firmware_spec *spec, struct error *err)
+{
+    struct store_firmware there;
+    int r = firmware_find(db, spec->name, &there, NULL);
+    if (r == -ENOENT)
+        return insert_firmware(db, spec, err);
+    if (r < 0)
+        return error_prefix(err, r, "firmware '%s'", spec->name);
+    r = is_same(db, &there, spec, err);
+    return r != 0 ? r
+                  : error_set(err, -EEXIST,
+                              "there is other firmware named '%s'; choose another name, or "
+                              "remove it first",
+                              spec->name);
+}
+
 int store_firmware_add(struct store *store, const struct store_firmware_spec *spec,
                        struct error *err)
 {
@@ -162,23 +178,10 @@ int store_firmware_add(struct store *store, const struct store_firmware_spec *sp
                          spec->mode == FLASH_MODE_SPLIT ? "needs an" : "takes no");
 
     cleanup_txn struct txn txn = {0};
-    struct store_firmware there;
     r = txn_begin(store, &txn, err);
-    if (r < 0)
-        return r;
-    r = firmware_find(txn.db, spec->name, &there, NULL);
-    if (r == 0) {
-        r = is_same(txn.db, &there, spec, err);
-        return r != 0 ? r
-                      : error_set(err, -EEXIST,
-                                  "there is other firmware named '%s'; choose another name, or "
-                                  "remove it first",
-                                  spec->name);
-    }
-    if (r != -ENOENT)
-        return error_prefix(err, r, "firmware '%s'", spec->name);
-    r = insert_firmware(txn.db, spec, err);
-    return r < 0 ? r : txn_commit(&txn, err);
+    if (r == 0)
+        r = firmware_add(txn.db, spec, err);
+    return r != 0 ? r : txn_commit(&txn, err);
 }
 
 int store_firmware_remove(struct store *store, const char *name, struct error *err)

@@ -31,36 +31,46 @@ static int one_guest(struct db *db, sqlite3_stmt *stmt, struct store_guest *ret,
     return r < 0 ? r : 1;
 }
 
-/* Either name or id is what the query asks for. */
-static int get_guest(struct store *store, const char *sql, const char *name, int64_t id,
-                     struct store_guest *ret, struct error *err)
+static int get_by_id(struct store *store, const char *sql, int64_t id, struct store_guest *ret,
+                     struct error *err)
 {
     cleanup_reader struct reader reader = {0};
     cleanup_stmt sqlite3_stmt *stmt = NULL;
     int r = reader_prepare(store, &reader, sql, &stmt, err);
     if (r < 0)
         return r;
-    if (name)
-        db_bind(stmt, "t", name);
-    else
-        db_bind(stmt, "i", id);
+    db_bind(stmt, "i", id);
     r = one_guest(reader.db, stmt, ret, err);
     return r > 0 ? 0 : r < 0 ? r : -ENOENT;
+}
+
+int guest_get(struct db *db, const char *name, struct store_guest *ret, struct error *err)
+{
+    static const char sql[] = GUEST_QUERY "WHERE g.name = ?";
+    cleanup_stmt sqlite3_stmt *stmt = NULL;
+    int r = db_prepare(db, sql, &stmt, err);
+    if (r < 0)
+        return r;
+    db_bind(stmt, "t", name);
+    r = one_guest(db, stmt, ret, err);
+    if (r == 0)
+        return error_set(err, -ENOENT, "there is no guest '%s'", name);
+    return r < 0 ? r : 0;
 }
 
 int store_guest_by_name(struct store *store, const char *name, struct store_guest *ret,
                         struct error *err)
 {
-    static const char sql[] = GUEST_QUERY "WHERE g.name = ?";
-    int r = get_guest(store, sql, name, 0, ret, err);
-    return r == -ENOENT ? error_set(err, r, "there is no guest '%s'", name) : r;
+    cleanup_reader struct reader reader = {0};
+    int r = reader_begin(store, &reader, err);
+    return r < 0 ? r : guest_get(reader.db, name, ret, err);
 }
 
 int store_guest_by_id(struct store *store, int64_t guest, struct store_guest *ret,
                       struct error *err)
 {
     static const char sql[] = GUEST_QUERY "WHERE g.id = ?";
-    int r = get_guest(store, sql, NULL, guest, ret, err);
+    int r = get_by_id(store, sql, guest, ret, err);
     return r == -ENOENT ? error_set(err, r, "there is no guest %lld", (long long)guest) : r;
 }
 
@@ -69,7 +79,7 @@ int store_guest_by_flash(struct store *store, int64_t flash, struct store_guest 
 {
     static const char sql[] = GUEST_QUERY "WHERE g.id = (SELECT guest_id FROM flashes WHERE id = ?)"
                                           " AND g.flash_id = ?1";
-    int r = get_guest(store, sql, NULL, flash, ret, err);
+    int r = get_by_id(store, sql, flash, ret, err);
     return r == -ENOENT ? error_set(err, r, "no guest has flash %lld", (long long)flash) : r;
 }
 
@@ -209,6 +219,14 @@ static int last_id(struct db *db, int64_t *ret, struct error *err)
 {
     static const char sql[] = "SELECT seq FROM sqlite_sequence WHERE name = 'guests'";
     return db_integer(db, err, ret, sql, "");
+}
+
+int guest_add(struct db *db, const struct store_firmware *firmware, const char *name,
+              const struct store_attr *attr, struct error *err)
+{
+    int64_t last = 0;
+    int r = last_id(db, &last, err);
+    return r < 0 ? r : add_one(db, firmware, name, last + 1, attr, err);
 }
 
 int store_guest_add(struct store *store, const char *firmware, const char *const *names,

@@ -79,10 +79,46 @@ int history_forget(struct db *db, int64_t guest, struct error *err)
 
 /* ---- What is kept ---- */
 
+static int get_retention(struct db *db, struct store_retention *ret, struct error *err)
+{
+    static const char sql[] = "SELECT sessions, edits, days, bytes FROM retention";
+    cleanup_stmt sqlite3_stmt *stmt = NULL;
+    int r = db_prepare(db, sql, &stmt, err);
+    if (r < 0)
+        return r;
+    r = db_step(db, stmt, err);
+    if (r == 0)
+        return error_set(err, -EUCLEAN, "the store is damaged: it does not say what is kept");
+    ret->sessions = (uint64_t)sqlite3_column_int64(stmt, 0);
+    ret->edits = (uint64_t)sqlite3_column_int64(stmt, 1);
+    ret->days = (uint64_t)sqlite3_column_int64(stmt, 2);
+    ret->bytes = (uint64_t)sqlite3_column_int64(stmt, 3);
+    return r < 0 ? r : 0;
+}
+
+int store_get_retention(struct store *store, struct store_retention *ret, struct error *err)
+{
+    cleanup_reader struct reader reader = {0};
+    int r = reader_begin(store, &reader, err);
+    return r < 0 ? r : get_retention(reader.db, ret, err);
+}
+
+int store_set_retention(struct store *store, const struct store_retention *retention,
+                        struct error *err)
+{
+    static const char sql[] = "UPDATE retention SET sessions = ?, edits = ?, days = ?, bytes = ?";
+    cleanup_txn struct txn txn = {0};
+    int r = txn_begin(store, &txn, err);
+    if (r == 0)
+        r = db_run(txn.db, err, sql, "iiii", (int64_t)retention->sessions,
+                   (int64_t)retention->edits, (int64_t)retention->days, (int64_t)retention->bytes);
+    return r < 0 ? r : txn_commit(&txn, err);
+}
+
 struct kept {
-    unsigned sessions, edits, days;
+    uint64_t sessions, edits, days;
     int64_t day; /* the last that something was kept of */
-    int64_t bytes;
+    uint64_t bytes;
 };
 
 static int layer_bytes(struct db *db, int64_t layer, int64_t *ret, struct error *err)
@@ -98,7 +134,7 @@ static bool is_wanted(const struct store_retention *retention, struct kept *kept
 {
     if (kind == STORE_POINT_SNAPSHOT)
         return true;
-    if (kept->bytes > (int64_t)retention->bytes)
+    if (kept->bytes > retention->bytes)
         return false;
     bool wanted = kind == STORE_POINT_SESSION ? kept->sessions < retention->sessions
                                               : kept->edits < retention->edits;
@@ -138,15 +174,16 @@ static int older_point(struct db *db, int64_t guest, int64_t than, int64_t *id,
 static int expire(struct db *db, int64_t guest, int64_t spared, struct error *err)
 {
     struct kept kept = {.day = -1};
+    struct store_retention retention;
     int64_t than = INT64_MAX, newest = 0, id, created_at, bytes;
     enum store_point_kind kind;
-    int r;
-    while ((r = older_point(db, guest, than, &id, &kind, &created_at, err)) == 0 && id) {
+    int r = get_retention(db, &retention, err);
+    while (r == 0 && (r = older_point(db, guest, than, &id, &kind, &created_at, err)) == 0 && id) {
         than = id;
         newest = newest ? newest : id;
         r = layer_bytes(db, point_layer(id), &bytes, err);
-        kept.bytes += bytes;
-        if (r == 0 && !is_wanted(&db->retention, &kept, kind, created_at) && id != newest &&
+        kept.bytes += (uint64_t)bytes;
+        if (r == 0 && !is_wanted(&retention, &kept, kind, created_at) && id != newest &&
             id != spared)
             r = history_drop(db, guest, id, err);
         if (r < 0)
@@ -157,43 +194,55 @@ static int expire(struct db *db, int64_t guest, int64_t spared, struct error *er
 
 /* ---- Keeping ---- */
 
+/* 1 if the newest point is an edit's that another may still share. */
+static int is_recent_edit(struct db *db, struct history *history, struct error *err)
+{
+    int64_t created_at;
+    enum store_point_kind kind;
+    int r = older_point(db, history->guest, INT64_MAX, &history->point, &kind, &created_at, err);
+    if (r < 0)
+        return r;
+    return history->point && kind == STORE_POINT_EDIT && store_now() - created_at < EDIT_SECONDS;
+}
+
 int history_open(struct db *db, const struct store_flash *flash, struct history *ret,
                  struct error *err)
 {
-    static const char sql[] = "SELECT count(*) > 0 AND max(written) = 0 FROM leases"
-                              " WHERE flash_id = ?";
-    int64_t fresh = 0;
+    static const char sql[] = "SELECT count(*), max(written) FROM leases WHERE flash_id = ?";
     *ret = (struct history){.guest = flash->guest};
     if (!flash->guest)
         return 0;
-    int r = newest_point(db, flash->guest, &ret->point, err);
-    if (r == 0)
-        r = db_integer(db, err, &fresh, sql, "i", flash->id);
-    ret->fresh = fresh;
-    return r;
+    cleanup_stmt sqlite3_stmt *stmt = NULL;
+    int r = db_prepare(db, sql, &stmt, err);
+    if (r < 0)
+        return r;
+    db_bind(stmt, "i", flash->id);
+    r = db_step(db, stmt, err);
+    if (r < 0)
+        return r;
+    bool is_open = sqlite3_column_int64(stmt, 0) > 0;
+    ret->kind = is_open ? STORE_POINT_SESSION : STORE_POINT_EDIT;
+    r = is_recent_edit(db, ret, err);
+    ret->fresh = is_open ? sqlite3_column_int64(stmt, 1) == 0 : r == 0;
+    return r < 0 ? r : 0;
 }
 
 int history_edit(struct db *db, int64_t guest, bool alone, int64_t spared, struct history *ret,
                  struct error *err)
 {
-    int64_t id, created_at;
-    enum store_point_kind kind;
     *ret = (struct history){.guest = guest};
-    int r = older_point(db, guest, INT64_MAX, &id, &kind, &created_at, err);
-    if (r < 0)
-        return r;
-    ret->point = id;
-    if (!alone && id && kind == STORE_POINT_EDIT && store_now() - created_at < EDIT_SECONDS)
-        return 0;
+    int r = is_recent_edit(db, ret, err);
+    if (r < 0 || (r > 0 && !alone))
+        return r < 0 ? r : 0;
     r = add_point(db, guest, STORE_POINT_EDIT, NULL, &ret->point, err);
     return r < 0 ? r : expire(db, guest, spared, err);
 }
 
-/* The first change since it was opened. */
-static int begin_session(struct db *db, struct history *history, int64_t flash, struct error *err)
+/* The first change since it was opened, or of an edit. */
+static int begin(struct db *db, struct history *history, int64_t flash, struct error *err)
 {
     static const char sql[] = "UPDATE leases SET written = 1 WHERE flash_id = ?";
-    int r = add_point(db, history->guest, STORE_POINT_SESSION, NULL, &history->point, err);
+    int r = add_point(db, history->guest, history->kind, NULL, &history->point, err);
     if (r == 0)
         r = db_run(db, err, sql, "i", flash);
     history->fresh = false;
@@ -217,7 +266,7 @@ int history_keep(struct db *db, struct history *history, const struct store_flas
         return r;
     if (memcmp(before, block, sizeof before) == 0)
         return 1;
-    r = history->fresh ? begin_session(db, history, flash->id, err) : 0;
+    r = history->fresh ? begin(db, history, flash->id, err) : 0;
     return r < 0 ? r
                  : block_copy(db, flash_layer(flash->id), point_layer(history->point), index, err);
 }

@@ -143,6 +143,71 @@ int image_remove_unused(struct db *db, int64_t image, struct error *err)
     return r;
 }
 
+/* ---- Healing ---- */
+
+static int replace_block(struct db *db, int64_t id, const uint8_t *block, struct error *err)
+{
+    static const char sql[] = "UPDATE blocks SET encoding = ?2, data = ?3 WHERE id = ?1";
+    struct block_data data = block_compress(&db->codec, block, IMAGE_COMPRESSION_LEVEL);
+    return db_run(db, err, sql, "iib", id, (int64_t)data.encoding, data.bytes, data.size);
+}
+
+static int heal_block(struct db *db, int64_t image, uint8_t fill, int64_t index,
+                      const uint8_t *block, struct error *err)
+{
+    static const char get[] =
+        "SELECT block_id FROM image_blocks WHERE image_id = ? AND block_index = ?";
+    static const char unmap[] = "DELETE FROM image_blocks WHERE image_id = ? AND block_index = ?";
+    static const char drop[] = "DELETE FROM blocks WHERE id = ?1 AND NOT EXISTS"
+                               " (SELECT 1 FROM image_blocks WHERE block_id = ?1)";
+    int64_t before, after;
+    int r = db_integer(db, err, &before, get, "ii", image, index);
+    if (r == 0)
+        r = db_run(db, err, unmap, "ii", image, index);
+    if (r == 0)
+        r = map_block(db, image, fill, index, block, err);
+    if (r == 0)
+        r = db_integer(db, err, &after, get, "ii", image, index);
+    /* One that its digest found may be the damaged one itself. */
+    if (r == 0 && after)
+        r = replace_block(db, after, block, err);
+    return r < 0 || before == after ? r : db_run(db, err, drop, "i", before);
+}
+
+static int heal_frame(struct db *db, int64_t image, int64_t blocks, uint8_t *fill,
+                      struct error *err)
+{
+    static const char set_fill[] =
+        "UPDATE images SET fill = 0 WHERE id = ? AND fill NOT IN (0, 255)";
+    static const char get_fill[] = "SELECT fill FROM images WHERE id = ?";
+    static const char drop_beyond[] =
+        "DELETE FROM image_blocks WHERE image_id = ?1 AND block_index NOT BETWEEN 0 AND ?2 - 1";
+    int64_t value;
+    int r = db_run(db, err, set_fill, "i", image);
+    if (r == 0)
+        r = db_integer(db, err, &value, get_fill, "i", image);
+    if (r == 0)
+        *fill = (uint8_t)value;
+    return r < 0 ? r : db_run(db, err, drop_beyond, "ii", image, blocks);
+}
+
+int image_heal(struct db *db, int64_t image, const uint8_t *bytes, size_t size, struct error *err)
+{
+    int64_t blocks = (int64_t)(size / STORE_BLOCK_SIZE);
+    uint8_t fill = 0, found[STORE_BLOCK_SIZE];
+    int r = heal_frame(db, image, blocks, &fill, err);
+    for (int64_t index = 0; index < blocks && r == 0; index++) {
+        const uint8_t *block = bytes + index * STORE_BLOCK_SIZE;
+        struct span span = {
+            .offset = (uint64_t)index * STORE_BLOCK_SIZE, .length = sizeof found, .buffer = found};
+        r = image_read(db, image, &span, err);
+        bool right = r == 0 && memcmp(found, block, sizeof found) == 0;
+        if (r == -EUCLEAN || (r == 0 && !right))
+            r = heal_block(db, image, fill, index, block, err);
+    }
+    return r;
+}
+
 /* ---- Reading ---- */
 
 void span_put(const struct span *span, int64_t index, const uint8_t block[STORE_BLOCK_SIZE])

@@ -30,7 +30,6 @@ struct store {
     char *path;
     unsigned flags;
     pthread_mutex_t write_lock;
-    struct store_retention retention;
     struct db *writer;
     _Atomic uint64_t commits;   /* through this store object */
     _Atomic uint64_t log_pages; /* in the write-ahead log after the last of them */
@@ -77,6 +76,18 @@ void sync_clear(struct sync_state *sync);
 /* Pages of the database's file, and those of them that are free. */
 int count_pages(struct db *db, int64_t *pages, int64_t *free_pages, struct error *err);
 
+/* Moves all of the log and empties its file, if nobody reads what is in it. */
+int checkpoint_truncate(struct store *store, struct error *err);
+
+/* Copies a database to a new file, by another name until finish() returned 0 for it. */
+int backup_make(const char *from, const char *file,
+                int (*finish)(const char *draft, void *data, struct error *err), void *data,
+                const struct store_progress *progress, struct error *err);
+
+/* store_migrate() with another table of steps, and to another version. */
+int migrate(const char *path, const char *const *migrations, int to, struct store_migration *ret,
+            const struct store_progress *progress, struct error *err);
+
 /* Bytes in the write-ahead log's file. */
 uint64_t log_size(const struct store *store);
 
@@ -86,6 +97,8 @@ int image_get(struct db *db, int64_t image, struct store_image *ret, struct erro
 int image_add(struct db *db, const void *bytes, size_t size, int64_t *ret, struct error *err);
 /* Removes the image and its blocks, where nothing needs them any more. */
 int image_remove_unused(struct db *db, int64_t image, struct error *err);
+/* Makes the image what `bytes`, which have its digest, are. */
+int image_heal(struct db *db, int64_t image, const uint8_t *bytes, size_t size, struct error *err);
 /* Fills a column's SHA-256. */
 int image_column_digest(sqlite3_stmt *stmt, int column, uint8_t ret[STORE_DIGEST_SIZE],
                         struct error *err);
@@ -96,6 +109,10 @@ struct span {
     size_t length;
     uint8_t *buffer;
 };
+
+/* One whole block. */
+#define SPAN_OF_BLOCK(index, block)                                                                \
+    ((struct span){(uint64_t)(index)*STORE_BLOCK_SIZE, STORE_BLOCK_SIZE, (block)})
 
 static inline int64_t span_first(const struct span *span)
 {
@@ -160,6 +177,8 @@ int block_damaged(int64_t key, struct error *err);
 /* Puts a row (key, encoding, checksum, data) of a layer into a span of what lies over `image`. */
 int block_put_row(struct db *db, sqlite3_stmt *stmt, int64_t image, const struct span *span,
                   struct error *err);
+struct block_data block_from_row(sqlite3_stmt *stmt);
+int block_put(struct db *db, int64_t key, struct block_data data, struct error *err);
 /* 1 if there is such a row. */
 int block_exists(struct db *db, int64_t key, struct error *err);
 /* Gives a layer a row of another's: what the other has at this index, or BLOCK_BELOW. */
@@ -194,10 +213,12 @@ int flash_adopt(struct db *db, int64_t flash, struct error *err);
 struct history {
     int64_t guest; /* 0: nothing is kept */
     int64_t point; /* the newest; 0: none */
-    bool fresh;    /* nothing was changed since it was opened for writing */
+    bool fresh;    /* nothing was changed yet: the first change makes a point of this kind */
+    enum store_point_kind kind;
 };
 
-/* For changes by whoever has it open; the restore point is made when something really changes. */
+/* For changes by whoever has it open, or by nobody who has: then it is an edit. The restore point
+ * is made when something really changes. */
 int history_open(struct db *db, const struct store_flash *flash, struct history *ret,
                  struct error *err);
 /* For an edit: there is a restore point then, and others than `spared` may go for it. Edits that
@@ -246,6 +267,10 @@ struct guest_ref {
     bool vars_removed;
 };
 
+int guest_get(struct db *db, const char *name, struct store_guest *ret, struct error *err);
+/* -EEXIST. Its times are those of `attr`. */
+int guest_add(struct db *db, const struct store_firmware *firmware, const char *name,
+              const struct store_attr *attr, struct error *err);
 /* -ENOENT; with vars: -EROFS where the mode has none. */
 int guest_ref_by_id(struct db *db, int64_t guest, struct guest_ref *ret, struct error *err);
 int guest_ref_by_name(struct db *db, const char *name, struct guest_ref *ret, struct error *err);
@@ -268,6 +293,9 @@ void flash_from_row(sqlite3_stmt *stmt, int first, struct store_flash *ret);
 
 /* ---- Firmware, within a transaction ---- */
 
+/* As store_firmware_add() and store_firmware_descriptor(). */
+int firmware_add(struct db *db, const struct store_firmware_spec *spec, struct error *err);
+int firmware_descriptor(struct db *db, int64_t firmware, char **ret, struct error *err);
 int firmware_find(struct db *db, const char *name, struct store_firmware *ret, struct error *err);
 
 /* The columns of a firmware, in a query where `firmware` is named f and is followed by

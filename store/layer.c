@@ -13,35 +13,27 @@ int block_damaged(int64_t key, struct error *err)
                      (long long)block_key_index(key) * STORE_BLOCK_SIZE);
 }
 
-static struct block_data data_from_row(sqlite3_stmt *stmt)
+struct block_data block_from_row(sqlite3_stmt *stmt)
 {
     return (struct block_data){.encoding = (enum block_encoding)sqlite3_column_int(stmt, 1),
                                .bytes = sqlite3_column_blob(stmt, 3),
                                .size = (size_t)sqlite3_column_bytes(stmt, 3)};
 }
 
-static int put_below(struct db *db, int64_t image, const struct span *span, int64_t index,
-                     struct error *err)
-{
-    uint8_t block[STORE_BLOCK_SIZE];
-    struct span below = {
-        .offset = (uint64_t)index * STORE_BLOCK_SIZE, .length = sizeof block, .buffer = block};
-    int r = image_read(db, image, &below, err);
-    if (r == 0)
-        span_put(span, index, block);
-    return r;
-}
-
 int block_put_row(struct db *db, sqlite3_stmt *stmt, int64_t image, const struct span *span,
                   struct error *err)
 {
-    uint8_t block[STORE_BLOCK_SIZE];
+    uint8_t block[STORE_BLOCK_SIZE], below[STORE_BLOCK_SIZE];
     int64_t key = sqlite3_column_int64(stmt, 0), index = block_key_index(key);
-    struct block_data data = data_from_row(stmt);
+    struct block_data data = block_from_row(stmt);
     if (block_checksum(&db->codec, key, data) != sqlite3_column_int64(stmt, 2))
         return block_damaged(key, err);
-    if (data.encoding == BLOCK_BELOW)
-        return put_below(db, image, span, index, err);
+    if (data.encoding == BLOCK_BELOW || data.encoding == BLOCK_PREFIX) {
+        int r = image_read(db, image, &SPAN_OF_BLOCK(index, below), err);
+        if (r < 0)
+            return r;
+        data.below = below;
+    }
     if (block_decode(&db->codec, data, block) < 0)
         return block_damaged(key, err);
     span_put(span, index, block);
@@ -56,12 +48,13 @@ int block_exists(struct db *db, int64_t key, struct error *err)
     return r < 0 ? r : (int)exists;
 }
 
-static int put(struct db *db, int64_t key, struct block_data data, struct error *err)
+int block_put(struct db *db, int64_t key, struct block_data data, struct error *err)
 {
     static const char sql[] =
         "INSERT INTO flash_blocks (key, encoding, checksum, data) VALUES (?, ?, ?, ?)";
+    /* A NULL pointer would be bound as NULL, not as an empty value. */
     return db_run(db, err, sql, "iiib", key, (int64_t)data.encoding,
-                  block_checksum(&db->codec, key, data), data.bytes, data.size);
+                  block_checksum(&db->codec, key, data), data.size ? data.bytes : "", data.size);
 }
 
 int block_copy(struct db *db, int64_t from_layer, int64_t to_layer, int64_t index,
@@ -80,13 +73,11 @@ int block_copy(struct db *db, int64_t from_layer, int64_t to_layer, int64_t inde
         return r;
     struct block_data data = {.encoding = BLOCK_BELOW, .bytes = ""};
     if (r > 0)
-        data = data_from_row(stmt);
+        data = block_from_row(stmt);
     /* A copy of what is damaged would look sound. */
     if (r > 0 && block_checksum(&db->codec, from, data) != sqlite3_column_int64(stmt, 2))
         return block_damaged(from, err);
-    if (data.size == 0)
-        data.bytes = "";
-    return put(db, to, data, err);
+    return block_put(db, to, data, err);
 }
 
 int layer_drop(struct db *db, int64_t layer, int64_t from_index, struct error *err)

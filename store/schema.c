@@ -1,6 +1,6 @@
-/* Each entry of `migrations` brings a database from the version that is its index to the next; a
- * new store goes through all of them, so there is one description of the schema and it is always
- * tested.
+/* Each entry of `schema_migrations` brings a database from the version that is its index to the
+ * next; a new store goes through all of them, so there is one description of the schema and it is
+ * always tested.
  *
  * Bytes count: a fleet has tens of thousands of guests. So a flash's block has one integer as its
  * key (flash_block_key()), an absent row is a block that equals the image's, and what can be
@@ -116,6 +116,15 @@ static const char version_1[] =
     ") STRICT;"
     "CREATE INDEX points_by_guest ON points (guest_id);"
 
+    /* One row: how many points are kept, see struct store_retention. */
+    "CREATE TABLE retention ("
+    "  sessions INTEGER NOT NULL,"
+    "  edits INTEGER NOT NULL,"
+    "  days INTEGER NOT NULL,"
+    "  bytes INTEGER NOT NULL"
+    ") STRICT;"
+    "INSERT INTO retention VALUES (10, 10, 7, 4194304);"
+
     /* Guests that were removed, and can be brought back for a while. */
     "CREATE TABLE removed_guests ("
     "  id INTEGER PRIMARY KEY,"
@@ -128,11 +137,22 @@ static const char version_1[] =
     ") STRICT;"
     "CREATE INDEX flash_blocks_pending ON flash_blocks (encoding) WHERE encoding = 4;";
 
-static const char *const migrations[SCHEMA_VERSION] = {version_1};
+const char *const schema_migrations[SCHEMA_VERSION] = {version_1};
 
 static int pragma(struct db *db, const char *sql, int64_t *ret, struct error *err)
 {
     return db_integer(db, err, ret, sql, "");
+}
+
+int schema_migrate(struct db *db, const char *const *migrations, int from, int to,
+                   struct error *err)
+{
+    int r = 0;
+    for (int version = from; r == 0 && version < to; version++)
+        r = db_script(db, migrations[version], err);
+    char finish[64];
+    snprintf(finish, sizeof finish, "PRAGMA user_version = %d", to);
+    return r < 0 ? r : db_script(db, finish, err);
 }
 
 int schema_create(struct db *db, struct error *err)
@@ -143,18 +163,17 @@ int schema_create(struct db *db, struct error *err)
                       "PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL;"
                       "PRAGMA journal_mode = WAL; BEGIN IMMEDIATE",
                       err);
-    for (int version = 0; r == 0 && version < SCHEMA_VERSION; version++)
-        r = db_script(db, migrations[version], err);
+    if (r == 0)
+        r = schema_migrate(db, schema_migrations, 0, SCHEMA_VERSION, err);
     if (r < 0)
         return r;
 
-    char finish[128];
-    snprintf(finish, sizeof finish, "PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT",
-             SCHEMA_APPLICATION_ID, SCHEMA_VERSION);
+    char finish[64];
+    snprintf(finish, sizeof finish, "PRAGMA application_id = %d; COMMIT", SCHEMA_APPLICATION_ID);
     return db_script(db, finish, err);
 }
 
-int schema_check(struct db *db, struct error *err)
+int schema_version(struct db *db, int newest, int *ret, struct error *err)
 {
     int64_t application = 0, version = 0;
     int r = pragma(db, "PRAGMA application_id", &application, err);
@@ -166,11 +185,23 @@ int schema_check(struct db *db, struct error *err)
     r = pragma(db, "PRAGMA user_version", &version, err);
     if (r < 0)
         return r;
-    if (version > SCHEMA_VERSION)
+    if (version > newest)
         return error_set(err, -ENOTSUP,
                          "the store is of version %lld, this fwfs knows up to %d; upgrade fwfs",
-                         (long long)version, SCHEMA_VERSION);
+                         (long long)version, newest);
     if (version < 1)
         return error_set(err, -EINVAL, "not an fwfs store: it has no schema");
+    *ret = (int)version;
     return 0;
+}
+
+int schema_check(struct db *db, int newest, struct error *err)
+{
+    int version;
+    int r = schema_version(db, newest, &version, err);
+    if (r == 0 && version < newest)
+        return error_set(err, -ENOTSUP,
+                         "the store is of version %d, this fwfs needs %d; run 'fwfs migrate'",
+                         version, newest);
+    return r;
 }

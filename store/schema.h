@@ -13,7 +13,17 @@
 /* Makes the newest schema in an empty database. */
 int schema_create(struct db *db, struct error *err);
 
-/* 0 if this program can work with the database; else -EINVAL (not a store) or -ENOTSUP (newer). */
-int schema_check(struct db *db, struct error *err);
+/* The version of a database, which is at most `newest`; else -EINVAL (not a store) or -ENOTSUP. */
+int schema_version(struct db *db, int newest, int *ret, struct error *err);
+/* 0 if a program whose newest version that is can work with the database; -ENOTSUP: it is an older
+ * one too. */
+int schema_check(struct db *db, int newest, struct error *err);
+
+/* The entry of a version brings a database to the next. */
+extern const char *const schema_migrations[SCHEMA_VERSION];
+
+/* Runs the entries of these versions, within the caller's transaction. */
+int schema_migrate(struct db *db, const char *const *migrations, int from, int to,
+                   struct error *err);
 
 #endif

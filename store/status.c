@@ -42,7 +42,8 @@ int store_get_status(struct store *store, struct store_status *ret, struct error
         "SELECT (SELECT count(*) FROM guests), (SELECT count(*) FROM firmware),"
         " (SELECT count(*) FROM images), b.n, p.n, b.bytes + p.bytes"
         " FROM (SELECT count(*) AS n, ifnull(sum(length(data)), 0) AS bytes FROM blocks) b,"
-        " (SELECT count(*) AS n, ifnull(sum(length(data)), 0) AS bytes FROM flash_blocks) p";
+        " (SELECT count(*) FILTER (WHERE encoding <> 8) AS n," /* BLOCK_BELOW */
+        "  ifnull(sum(length(data)), 0) AS bytes FROM flash_blocks) p";
     cleanup_reader struct reader reader = {0};
     cleanup_stmt sqlite3_stmt *stmt = NULL;
     int r = reader_begin(store, &reader, err);

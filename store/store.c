@@ -63,15 +63,6 @@ static int count_log_pages(void *data, sqlite3 *handle, const char *database, in
     return SQLITE_OK;
 }
 
-void store_set_retention(struct store *store, const struct store_retention *retention)
-{
-    pthread_mutex_lock(&store->write_lock);
-    store->retention = *retention;
-    if (store->writer)
-        store->writer->retention = *retention;
-    pthread_mutex_unlock(&store->write_lock);
-}
-
 static int open_writer(struct store *store, struct error *err)
 {
     if (store->writer)
@@ -89,7 +80,6 @@ static int open_writer(struct store *store, struct error *err)
         db_close(steal_ptr(store->writer));
         return r;
     }
-    store->writer->retention = store->retention;
     sqlite3_wal_hook(store->writer->handle, count_log_pages, store);
     return 0;
 }
@@ -217,7 +207,6 @@ int store_open(const char *path, unsigned flags, struct store **ret, struct erro
     pthread_mutex_init(&store->checkpoint_lock, NULL);
     sync_init(&store->sync);
     store->flags = flags;
-    store->retention = (struct store_retention)STORE_RETENTION_DEFAULT;
     store->path = strdup(path);
     if (!store->path)
         return error_set(err, -ENOMEM, "out of memory");
@@ -234,7 +223,7 @@ int store_open(const char *path, unsigned flags, struct store **ret, struct erro
     cleanup(db_closep) struct db *db = NULL;
     int r = db_open(path, DB_QUERY, &db, err);
     if (r == 0)
-        r = schema_check(db, err);
+        r = schema_check(db, SCHEMA_VERSION, err);
     if (r < 0)
         return error_prefix(err, r, "%s", path);
     store->idle[store->idle_count++] = steal_ptr(db);

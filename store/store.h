@@ -222,6 +222,16 @@ int store_guest_undelete(struct store *store, const char *name, struct error *er
 int store_guest_purge(struct store *store, const char *const *names, size_t count,
                       struct error *err);
 
+/* Adds a guest that is what another is now: firmware, owner, bytes, attributes. Nothing is shared
+ * between the two; the restore points stay the other's. -ENOENT, -EEXIST. */
+int store_guest_clone(struct store *store, const char *name, const char *new_name,
+                      struct error *err);
+
+/* Copies a guest with its firmware and its restore points into another store. -ENOENT; -EEXIST:
+ * there is a guest, or other firmware, of the name. */
+int store_guest_copy(struct store *from, const char *name, struct store *to, const char *new_name,
+                     struct error *err);
+
 /* -ENOENT: no `old_name`; -EEXIST: there is a `new_name`; -EINVAL: a wrong name. */
 int store_guest_rename(struct store *store, const char *old_name, const char *new_name,
                        struct error *err);
@@ -317,19 +327,16 @@ struct store_point {
 };
 
 /* How many of each kind are kept besides the newest of each of the last days on which there were
- * some, and how many bytes (as stored) at most. Snapshots are not counted. */
+ * some, and how many bytes (as stored) of a guest at most; the newest is always kept, and snapshots
+ * are not counted. A new store keeps 10 sessions, 10 edits, 7 days and 4 MiB. */
 struct store_retention {
-    unsigned sessions, edits, days;
-    uint64_t bytes;
+    uint64_t sessions, edits, days, bytes;
 };
 
-#define STORE_RETENTION_DEFAULT                                                                    \
-    {                                                                                              \
-        .sessions = 10, .edits = 10, .days = 7, .bytes = 4 << 20                                   \
-    }
-
-/* For what is changed through this object from then on. */
-void store_set_retention(struct store *store, const struct store_retention *retention);
+int store_get_retention(struct store *store, struct store_retention *ret, struct error *err);
+/* Set in the store, for everyone; what is there goes with the next point of its guest. */
+int store_set_retention(struct store *store, const struct store_retention *retention,
+                        struct error *err);
 
 /* -EEXIST; -EINVAL: not a name that a snapshot can have. */
 int store_snapshot_add(struct store *store, const char *guest, const char *name, struct error *err);
@@ -468,5 +475,80 @@ int store_orphan_remove(struct store *store, int64_t flash, struct error *err);
 /* Forgets what lives only as long as a mount: leases, staging files, orphans. For who knows that no
  * mount is there; cheap if there is nothing. */
 int store_forget_mount(struct store *store, struct error *err);
+
+/* ---- Care ---- */
+
+/* One thing that is not as it should be. Texts are UTF-8, names may hold anything that a name may;
+ * empty where there is none. */
+struct store_damage {
+    char place[1024]; /* for people: "guest 'web01': vars at offset 4096" */
+    char guest[STORE_NAME_MAX + 1];
+    bool removed; /* the guest was removed, and can still be brought back */
+    char point[STORE_NAME_MAX + 1];
+    char firmware[STORE_NAME_MAX + 1];
+    const char *file; /* "code" or "vars" of the guest or firmware; NULL: none */
+    int64_t offset;   /* in it; -1: none */
+    char what[ERROR_TEXT_SIZE];
+    char remedy[ERROR_TEXT_SIZE]; /* of a repair: what was done, and what is lost */
+    enum store_damage_outcome {
+        STORE_DAMAGE_LEFT,
+        STORE_DAMAGE_REPAIRED,
+        STORE_DAMAGE_HELD, /* left, because the guest is open for writing */
+    } outcome;
+};
+
+struct store_check {
+    bool repair;
+    /* Told of each, in no transaction. */
+    void (*damaged)(const struct store_damage *damage, void *data);
+    /* How far it is with what; total 0: nobody knows. */
+    void (*progress)(const char *what, uint64_t done, uint64_t total, void *data);
+    /* Gives the bytes of a firmware's image (its template's, or its executable's) as they may still
+     * be had, for shared blocks to be healed from, in memory that is freed with free(); they are
+     * used only if they have the image's digest. NULL: there are none. */
+    int (*original)(const char *firmware, bool nvram_template, void **ret, size_t *ret_size,
+                    void *data, struct error *err);
+    void *data;
+};
+
+struct store_check_result {
+    uint64_t damaged, repaired, held;
+    uint64_t images, blocks; /* that were looked at */
+};
+
+/* Looks at everything: the file's structure, who refers to whom, every image and every block. Works
+ * while the store is in use: only the look at the structure is one read, for which the log cannot
+ * be moved. To repair: a private block becomes what the newest restore point that has it holds, or
+ * what the image does; one of a restore point what came after it; a shared one is healed from its
+ * original; rows that nothing refers to are dropped. 0 whatever was found. */
+int store_check(struct store *store, const struct store_check *how, struct store_check_result *ret,
+                struct error *err);
+
+/* For what takes long: how far it is with what; total 0: nobody knows. */
+struct store_progress {
+    void (*told)(const char *what, uint64_t done, uint64_t total, void *data);
+    void *data;
+};
+
+/* Makes the file as small as it can be: compresses what waits for it, purges removed guests whose
+ * time has come, gives free pages back to the disk and empties the log, as far as nobody reads what
+ * is in it. Best with STORE_LAZY_SYNC: it syncs at its end. */
+int store_compact(struct store *store, const struct store_progress *progress, struct error *err);
+
+/* Copies the store as it is at one moment into a new file, a store itself, without what lives only
+ * as long as a mount; the copy is checked and on the disk before it is there. -EEXIST: there is
+ * something already. Damage in it (`ret`) is copied, and is no failure. `progress` may be NULL. */
+int store_backup(struct store *store, const char *file, const struct store_progress *progress,
+                 struct store_check_result *ret, struct error *err);
+
+struct store_migration {
+    int from, to;
+    char *backup; /* NULL: nothing was to be done; the caller frees it */
+};
+
+/* Brings a store of an older version, which nobody has open, to this one's: whole or not at all,
+ * and after a backup beside it. */
+int store_migrate(const char *path, struct store_migration *ret,
+                  const struct store_progress *progress, struct error *err);
 
 #endif

@@ -18,7 +18,7 @@ sys.path[:0] = [str(TESTS), str(ROOT / "scripts" / "lib")]
 
 from support.hammers import Hammers, Record  # noqa: E402
 from support.mounting import Mounter  # noqa: E402
-from support.ovmf import FirstBoot, record_first_boot  # noqa: E402
+from support.ovmf import FirstBoot, record_first_boot, record_first_split_boot  # noqa: E402
 from support.program import Fwfs, run_program  # noqa: E402
 from support.server import Server  # noqa: E402
 
@@ -122,3 +122,9 @@ def hammers(release_bin: Path, tmp_path: Path, rng: random.Random) -> Callable[.
 def first_boot(tmp_path_factory: pytest.TempPathFactory) -> FirstBoot:
     """What a first boot to the EFI shell writes into a combined OVMF.fd."""
     return record_first_boot(tmp_path_factory.mktemp("first-boot"))
+
+
+@pytest.fixture(scope="session")
+def first_split_boot(tmp_path_factory: pytest.TempPathFactory) -> FirstBoot:
+    """The same of OVMF_VARS_4M.fd."""
+    return record_first_split_boot(tmp_path_factory.mktemp("first-split-boot"))

@@ -9,6 +9,7 @@ import pty
 import pwd
 import stat
 import subprocess
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
 
@@ -304,6 +305,24 @@ def test_guest_qemu_takes_the_mount_points_whole_path(fwfs: Fwfs, guests: None,
                                                       tmp_path: Path) -> None:
     arguments = arguments_of(fwfs, "web01", os.path.relpath(tmp_path))
     assert any(f"{tmp_path}/web01/code" in argument for argument in arguments)
+
+
+# ---- libvirt's domain ----
+
+
+def test_guest_libvirt(fwfs: Fwfs, guests: None, tmp_path: Path) -> None:
+    text = fwfs("guest", "libvirt", "web01", "--mountpoint", os.path.relpath(tmp_path)).stdout
+    assert text.startswith("<domain type='kvm'>\n") and f">{tmp_path}/web01/code<" in text
+    told = json.loads(fwfs("guest", "libvirt", "web01", "--mountpoint", tmp_path, "--json").stdout)
+    assert told == {"schema_version": 1, "guest": "web01", "domain": text}
+
+
+def test_guest_libvirt_is_safe_to_print(fwfs: Fwfs, firmware: None, tmp_path: Path) -> None:
+    name = "a\u202eb\u2028ü"
+    fwfs("guest", "add", "--firmware", "split", name)
+    text = fwfs("guest", "libvirt", name, "--mountpoint", tmp_path).stdout
+    assert "<name>a&#x202e;b&#x2028;ü</name>" in text
+    assert ElementTree.fromstring(text).findtext("name") == name
 
 
 # ---- Mounting ----

@@ -70,6 +70,9 @@ WRONG_CALLS = [
     ["guest", "rename", "a", "b", "c"],
     ["guest", "qemu", "a"],
     ["guest", "qemu", "--mountpoint", "/"],
+    ["guest", "libvirt", "a"],
+    ["guest", "libvirt", "--mountpoint", "/"],
+    ["guest", "libvirt", "a", "--mountpoint", "/", "--virt-type", "xen"],
 ]
 
 
@@ -290,7 +293,8 @@ def test_the_first_bad_descriptor_ends_an_import(fwfs: Fwfs,
 
 @bad_names
 def test_guest_names_that_cannot_be(fwfs: Fwfs, firmware: None, unchanged: None, name: str) -> None:
-    for call in (["add", "--firmware", "split"], ["show"], ["rm"], ["qemu", "--mountpoint", "/"]):
+    for call in (["add", "--firmware", "split"], ["show"], ["rm"], ["qemu", "--mountpoint", "/"],
+                 ["libvirt", "--mountpoint", "/"]):
         fails(fwfs, USAGE, "guest", *call, "--", name)
     fails(fwfs, USAGE, "guest", "rename", "--", "web01", name)
     fails(fwfs, USAGE, "guest", "rename", "--", name, "web01")
@@ -319,7 +323,8 @@ def test_guests_are_added_and_removed_all_or_none(fwfs: Fwfs, guests: None,
 
 def test_guests_that_do_not_exist(fwfs: Fwfs, guests: None, unchanged: None) -> None:
     for call in (["show", "web07"], ["rm", "web07"], ["rename", "web07", "web08"],
-                 ["qemu", "web07", "--mountpoint", "/"]):
+                 ["qemu", "web07", "--mountpoint", "/"],
+                 ["libvirt", "web07", "--mountpoint", "/"]):
         line = fails(fwfs, MISSING, "guest", *call)
         assert "web07" in line and "fwfs guest list" in line
 
@@ -341,7 +346,13 @@ def test_a_mount_point_that_does_not_exist(fwfs: Fwfs, guests: None, tmp_path: P
                                            unchanged: None) -> None:
     none = str(tmp_path / "none")
     assert none in fails(fwfs, MISSING, "mount", none)
-    assert none in fails(fwfs, MISSING, "guest", "qemu", "web01", "--mountpoint", none)
+    for verb in ("qemu", "libvirt"):
+        assert none in fails(fwfs, MISSING, "guest", verb, "web01", "--mountpoint", none)
+
+
+def test_a_name_that_xml_cannot_hold(fwfs: Fwfs, firmware: None) -> None:
+    fwfs("guest", "add", "--firmware", "split", "a\uffff")
+    assert "U+FFFF" in fails(fwfs, FAILED, "guest", "libvirt", "a\uffff", "--mountpoint", "/")
 
 
 def test_a_mount_point_that_is_taken(fwfs: Fwfs, guests: None, mount: Mounter) -> None:

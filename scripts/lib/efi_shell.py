@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -40,7 +41,73 @@ class ShellError(Exception):
     """The guest did not do what was asked of it; says what it showed instead."""
 
 
-class EfiShell:
+class Shell(ABC):
+    """A console that the EFI shell speaks on, whoever runs the guest."""
+
+    def __init__(self) -> None:
+        self._taken = 0  # of what the console has shown
+
+    def boot(self, timeout: float = BOOT_SECONDS) -> None:
+        """Waits for the shell's prompt."""
+        deadline = time.monotonic() + timeout
+        self._read_until(b"any other key to continue", deadline)
+        self._type(b" ")
+        self._read_until(PROMPT, deadline)
+
+    def run(self, command: str) -> str:
+        """Types a command and returns what it answered, without colours and the echo."""
+        self._type(command.encode("ascii") + b"\r")
+        answer = self._read_until(PROMPT, time.monotonic() + ANSWER_SECONDS)
+        text = ESCAPES.sub(b"", answer.removesuffix(PROMPT)).decode("ascii", "replace")
+        echo, _, rest = text.partition("\r\n")
+        if echo != command:
+            raise ShellError(self._explain(f"typed {command!r}, the shell read {echo!r}"))
+        return rest.replace("\r\n", "\n").strip()
+
+    def wait_for(self, patterns: Sequence[bytes], deadline: float) -> bytes:
+        """The first of them that the console shows; b"" if it shows none in time."""
+        while True:
+            shown = self._shown()
+            for pattern in patterns:
+                if pattern in shown:
+                    return pattern
+            if self._has_ended():
+                raise ShellError(self._explain("QEMU ended"))
+            if time.monotonic() > deadline:
+                return b""
+            time.sleep(POLL_SECONDS)
+
+    def _read_until(self, pattern: bytes, deadline: float) -> bytes:
+        if not self.wait_for((pattern,), deadline):
+            raise ShellError(self._explain(f"no {pattern.decode()!r} in time"))
+        shown = self._shown()
+        end = shown.index(pattern) + len(pattern)
+        self._taken += end
+        return shown[:end]
+
+    def _explain(self, what: str) -> str:
+        console = ESCAPES.sub(b"", self._shown()[-2000:]).decode("ascii", "replace").strip()
+        return (f"{what}; stderr: {self._complaint() or 'nothing'}; "
+                f"console: {console or 'nothing'}")
+
+    @abstractmethod
+    def _type(self, keys: bytes) -> None:
+        pass
+
+    @abstractmethod
+    def _shown(self) -> bytes:
+        """What the console has shown and nobody has taken."""
+
+    @abstractmethod
+    def _has_ended(self) -> bool:
+        pass
+
+    @abstractmethod
+    def _complaint(self) -> str:
+        """What QEMU said on stderr."""
+
+
+class EfiShell(Shell):
     """A running QEMU whose console is spoken to; at the end of its `with` block QEMU is gone.
 
     `arguments` tell where the firmware is, as `fwfs guest qemu` prints them. The rest is chosen
@@ -48,7 +115,7 @@ class EfiShell:
     """
 
     def __init__(self, arguments: Sequence[str], accel: str = "tcg") -> None:
-        self._taken = 0  # of what the console has shown
+        super().__init__()
         self._stderr = tempfile.TemporaryFile()
         # A file never makes QEMU wait. A socket does when its reader is late, and then the firmware
         # takes its serial line for broken and starts nothing any more.
@@ -80,23 +147,6 @@ class EfiShell:
     def pid(self) -> int:
         return self._process.pid
 
-    def boot(self, timeout: float = BOOT_SECONDS) -> None:
-        """Waits for the shell's prompt."""
-        deadline = time.monotonic() + timeout
-        self._read_until(b"any other key to continue", deadline)
-        self._process.stdin.write(b" ")
-        self._read_until(PROMPT, deadline)
-
-    def run(self, command: str) -> str:
-        """Types a command and returns what it answered, without colours and the echo."""
-        self._process.stdin.write(command.encode("ascii") + b"\r")
-        answer = self._read_until(PROMPT, time.monotonic() + ANSWER_SECONDS)
-        text = ESCAPES.sub(b"", answer.removesuffix(PROMPT)).decode("ascii", "replace")
-        echo, _, rest = text.partition("\r\n")
-        if echo != command:
-            raise ShellError(self._explain(f"typed {command!r}, the shell read {echo!r}"))
-        return rest.replace("\r\n", "\n").strip()
-
     def quit(self) -> None:
         """Ends QEMU through its monitor, as libvirt does, so that it closes its files."""
         commands = ({"execute": "qmp_capabilities"}, {"execute": "quit"})
@@ -108,27 +158,18 @@ class EfiShell:
         if status != 0:
             raise ShellError(self._explain(f"QEMU ended with status {status}"))
 
-    def _read_until(self, pattern: bytes, deadline: float) -> bytes:
-        while (end := (shown := self._shown()).find(pattern)) < 0:
-            if self._process.poll() is not None:
-                raise ShellError(self._explain("QEMU ended"))
-            if time.monotonic() > deadline:
-                raise ShellError(self._explain(f"no {pattern.decode()!r} in time"))
-            time.sleep(POLL_SECONDS)
-        end += len(pattern)
-        self._taken += end
-        return shown[:end]
+    def _type(self, keys: bytes) -> None:
+        self._process.stdin.write(keys)
 
     def _shown(self) -> bytes:
-        """What the console has shown and nobody has taken."""
         # Not seek() and read(): the position in the file is QEMU's too.
         return os.pread(self._console.fileno(), OUTPUT_BYTES, self._taken)
 
-    def _explain(self, what: str) -> str:
-        said = os.pread(self._stderr.fileno(), OUTPUT_BYTES, 0)
-        complaint = said.decode(errors="replace").strip()
-        console = ESCAPES.sub(b"", self._shown()[-2000:]).decode("ascii", "replace").strip()
-        return f"{what}; stderr: {complaint or 'nothing'}; console: {console or 'nothing'}"
+    def _has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def _complaint(self) -> str:
+        return os.pread(self._stderr.fileno(), OUTPUT_BYTES, 0).decode(errors="replace").strip()
 
 
 def boot_once(arguments: Sequence[str], commands: Sequence[str] = (),

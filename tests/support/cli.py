@@ -15,7 +15,7 @@ FAILED, USAGE, MISSING, IN_USE = 1, 2, 3, 4
 
 NOUNS = {
     "firmware": ["add", "import", "list", "show", "rm"],
-    "guest": ["add", "list", "show", "rm", "rename", "qemu"],
+    "guest": ["add", "list", "show", "rm", "rename", "qemu", "libvirt"],
 }
 COMMANDS = [["init"], ["status"], ["mount"]] + [[n, v] for n, verbs in NOUNS.items() for v in verbs]
 

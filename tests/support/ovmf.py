@@ -36,10 +36,20 @@ def changed_blocks(before: bytes, after: bytes) -> dict[int, bytes]:
 
 def record_first_boot(directory: Path) -> FirstBoot:
     """Boots a plain copy of the combined image once."""
-    copy = directory / "OVMF.fd"
-    shutil.copyfile(OVMF_COMBINED, copy)
-    boot_once(["-machine", "q35,pflash0=flash",
+    return _record(directory, OVMF_COMBINED, "q35,pflash0=flash")
+
+
+def record_first_split_boot(directory: Path) -> FirstBoot:
+    """Boots a plain copy of the 4M variables once, with the code beside it."""
+    return _record(directory, OVMF_VARS, "q35,pflash0=code,pflash1=flash",
+                   "-blockdev", f"driver=file,node-name=code,filename={OVMF_CODE},read-only=on")
+
+
+def _record(directory: Path, image: Path, machine: str, *arguments: str) -> FirstBoot:
+    copy = directory / image.name
+    shutil.copyfile(image, copy)
+    boot_once(["-machine", machine, *arguments,
                "-blockdev", f"driver=file,node-name=file,filename={copy}",
                "-blockdev", "driver=raw,node-name=flash,file=file"])
-    image = OVMF_COMBINED.read_bytes()
-    return FirstBoot(image, changed_blocks(image, copy.read_bytes()))
+    before = image.read_bytes()
+    return FirstBoot(before, changed_blocks(before, copy.read_bytes()))

@@ -53,7 +53,7 @@ static void assert_flash_holds(struct store *store, int64_t flash, const char *l
 
 /* A guest whose flash has a block of each encoding. */
 #define KINDS "AabF0"
-enum { KIND_RAW, KIND_ZSTD, KIND_PENDING, KIND_ONES, KIND_ZEROS, KIND_COUNT };
+enum { KIND_RAW, KIND_SMALL, KIND_PENDING, KIND_ONES, KIND_ZEROS, KIND_COUNT };
 
 static int64_t make_guest(struct store *store, const char *name)
 {
@@ -247,11 +247,57 @@ static void decodes_exactly_a_block(void **state)
         {BLOCK_ZSTD, frame, 0},
         {BLOCK_RAW, block, STORE_BLOCK_SIZE - 1},
         {BLOCK_PENDING, block, 0},
-        {(enum block_encoding)5, block, STORE_BLOCK_SIZE},
+        {(enum block_encoding)7, block, STORE_BLOCK_SIZE},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
         assert_int_equal(block_decode(&codec, wrong[i], out), -EUCLEAN);
     codec_clear(&codec);
+}
+
+/* A block that was compressed with its image's is right only over that one. */
+static void a_prefix_belongs_to_one_image(void **state)
+{
+    int64_t image = fixture_firmware(*state, "noise", "A").executable.id;
+    int64_t other = fixture_firmware(*state, "other", "B").executable.id;
+    int64_t flash = fixture_guest(*state, "noise", "web01").flash.id;
+    cleanup_free uint8_t *expected = fixture_image("A");
+    struct error err = {0};
+    uint8_t block[STORE_BLOCK_SIZE];
+    char sql[96];
+    expected[1000] = 'x';
+    assert_ok(store_flash_write(*state, flash, 1000, "x", 1, 1, &err), err);
+    assert_ok(store_maintain(*state, &err), err);
+    snprintf(sql, sizeof sql, "SELECT encoding FROM flash_blocks WHERE key = %lld",
+             (long long)flash_block_key(flash, 0));
+    assert_int_equal(fixture_integer(sql), BLOCK_PREFIX);
+    assert_true(size_of("flash_blocks", flash_block_key(flash, 0)) < 40);
+    assert_int_equal(store_flash_read(*state, flash, 0, block, sizeof block, &err), sizeof block);
+    assert_memory_equal(block, expected, sizeof block);
+
+    snprintf(sql, sizeof sql, "UPDATE flashes SET image_id = %lld", (long long)other);
+    fixture_sql(sql);
+    assert_flash_damaged(*state, flash, 0);
+    snprintf(sql, sizeof sql, "UPDATE flashes SET image_id = %lld", (long long)image);
+    fixture_sql(sql);
+    assert_int_equal(store_flash_read(*state, flash, 0, block, sizeof block, &err), sizeof block);
+    flip("flash_blocks", "data", flash_block_key(flash, 0), 9);
+    assert_flash_damaged(*state, flash, 0);
+}
+
+/* Compressing needs the image's block, but less than the guest needs its own. */
+static void maintenance_goes_on_over_a_damaged_image(void **state)
+{
+    fixture_firmware(*state, "noise", "A");
+    int64_t row = fixture_integer("SELECT max(id) FROM blocks");
+    int64_t flash = fixture_guest(*state, "noise", "web01").flash.id;
+    cleanup_free uint8_t *block = fixture_image("b");
+    struct error err = {0};
+    assert_ok(store_flash_write(*state, flash, 0, block, STORE_BLOCK_SIZE, 1, &err), err);
+    flip("blocks", "data", row, 5);
+    assert_ok(store_maintain(*state, &err), err);
+    assert_true(size_of("flash_blocks", flash_block_key(flash, 0)) < STORE_BLOCK_SIZE);
+    flip("blocks", "data", row, 5);
+    assert_flash_holds(*state, flash, "b");
 }
 
 /* ---- Shared blocks ---- */
@@ -353,6 +399,8 @@ int main(void)
         with_store(damage_ends_where_it_is),
         with_store(maintenance_mends_no_damage),
         with_store(maintenance_goes_on_past_damage),
+        with_store(a_prefix_belongs_to_one_image),
+        with_store(maintenance_goes_on_over_a_damaged_image),
         cmocka_unit_test(decodes_exactly_a_block),
         with_store(finds_any_flipped_byte_of_a_shared_block),
         with_store(finds_any_change_of_a_shared_row),

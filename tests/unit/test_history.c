@@ -11,7 +11,7 @@
 #define BLOCKS 10
 #define SIZE ((size_t)BLOCKS * STORE_BLOCK_SIZE)
 #define POINTS_MAX 256
-#define ROUNDS 400
+#define ROUNDS 200
 #define NOW INT64_C(1700000000123456789)
 #define GUEST "web01"
 
@@ -215,7 +215,8 @@ static void assert_as_model(const struct model *model)
 static void every_point_stays_what_it_was(void **state)
 {
     static const struct store_retention all = {1000, 1000, 1000, UINT64_C(1) << 40};
-    store_set_retention(*state, &all);
+    struct error err = {0};
+    assert_ok(store_set_retention(*state, &all, &err), err);
     cleanup_free struct model *model = model_new(*state, 7);
     for (int round = 0; round < ROUNDS; round++) {
         switch (fixture_random(&model->seed, 8)) {
@@ -241,7 +242,6 @@ static void every_point_stays_what_it_was(void **state)
         assert_as_model(model);
     }
     assert_true(model->count > 10);
-    struct error err = {0};
     assert_ok(store_forget_mount(*state, &err), err);
     assert_ok(store_guest_purge(*state, &guest_name, 1, &err), err);
     assert_int_equal(fixture_status(*state).private_blocks, 0);
@@ -262,7 +262,7 @@ static void no_more_is_kept_than_wanted(void **state)
     static const struct store_retention nothing = {0};
     unsigned counts[3] = {0};
     struct error err = {0};
-    store_set_retention(*state, &few);
+    assert_ok(store_set_retention(*state, &few, &err), err);
     cleanup_free struct model *model = model_new(*state, 3);
     assert_ok(store_snapshot_add(*state, GUEST, "mine", &err), err);
     for (uint8_t i = 0; i < 20; i++) {
@@ -277,7 +277,7 @@ static void no_more_is_kept_than_wanted(void **state)
     assert_int_equal(counts[STORE_POINT_EDIT], 2);
     assert_int_equal(counts[STORE_POINT_SNAPSHOT], 1);
 
-    store_set_retention(*state, &nothing);
+    assert_ok(store_set_retention(*state, &nothing, &err), err);
     /* But for the one that is being written to. */
     assert_ok(store_point_restore(*state, GUEST, "mine", &err), err);
     memset(counts, 0, sizeof counts);

@@ -24,11 +24,16 @@ static void split_has_two_flashes(void **state)
     fixture_install(*state, "ovmf", &facts);
     fixture_guest(*state, "ovmf", "web01");
     static const char *const expected[] = {
-        "-machine",  "q35,pflash0=fwfs-code,pflash1=fwfs-vars",
-        "-blockdev", "driver=file,node-name=fwfs-code-file,filename=/fw/web01/code,read-only=on",
-        "-blockdev", "driver=raw,node-name=fwfs-code,file=fwfs-code-file,read-only=on",
-        "-blockdev", "driver=file,node-name=fwfs-vars-file,filename=/fw/web01/vars,read-only=off",
-        "-blockdev", "driver=raw,node-name=fwfs-vars,file=fwfs-vars-file,read-only=off",
+        "-machine",
+        "q35,pflash0=fwfs-code,pflash1=fwfs-vars",
+        "-blockdev",
+        "driver=file,node-name=fwfs-code-file,filename=/fw/web01/code,read-only=on",
+        "-blockdev",
+        "driver=raw,node-name=fwfs-code,file=fwfs-code-file,read-only=on",
+        "-blockdev",
+        "driver=file,node-name=fwfs-vars-file,filename=/fw/web01/vars,auto-read-only=on",
+        "-blockdev",
+        "driver=raw,node-name=fwfs-vars,file=fwfs-vars-file,read-only=off",
     };
     assert_arguments(*state, "web01", "/fw", expected, sizeof expected / sizeof expected[0]);
 }
@@ -39,9 +44,12 @@ static void combined_writes_its_code(void **state)
     fixture_install(*state, "ovmf", &facts);
     fixture_guest(*state, "ovmf", "web01");
     static const char *const expected[] = {
-        "-machine",  "q35,pflash0=fwfs-code",
-        "-blockdev", "driver=file,node-name=fwfs-code-file,filename=/fw/web01/code,read-only=off",
-        "-blockdev", "driver=raw,node-name=fwfs-code,file=fwfs-code-file,read-only=off",
+        "-machine",
+        "q35,pflash0=fwfs-code",
+        "-blockdev",
+        "driver=file,node-name=fwfs-code-file,filename=/fw/web01/code,auto-read-only=on",
+        "-blockdev",
+        "driver=raw,node-name=fwfs-code,file=fwfs-code-file,read-only=off",
     };
     assert_arguments(*state, "web01", "/fw", expected, sizeof expected / sizeof expected[0]);
 }
@@ -69,10 +77,14 @@ static void smm_guards_the_flash(void **state)
     fixture_install(*state, "ovmf", &facts);
     fixture_guest(*state, "ovmf", "web01");
     static const char *const expected[] = {
-        "-machine",  "q35,pflash0=fwfs-code,smm=on",
-        "-global",   "driver=cfi.pflash01,property=secure,value=on",
-        "-blockdev", "driver=file,node-name=fwfs-code-file,filename=/fw/web01/code,read-only=off",
-        "-blockdev", "driver=raw,node-name=fwfs-code,file=fwfs-code-file,read-only=off",
+        "-machine",
+        "q35,pflash0=fwfs-code,smm=on",
+        "-global",
+        "driver=cfi.pflash01,property=secure,value=on",
+        "-blockdev",
+        "driver=file,node-name=fwfs-code-file,filename=/fw/web01/code,auto-read-only=on",
+        "-blockdev",
+        "driver=raw,node-name=fwfs-code,file=fwfs-code-file,read-only=off",
     };
     assert_arguments(*state, "web01", "/fw", expected, sizeof expected / sizeof expected[0]);
 }
