@@ -136,7 +136,26 @@ static int make_database(const char *path, struct error *err)
 {
     cleanup(db_closep) struct db *db = NULL;
     int r = db_open(path, DB_WRITE, &db, err);
-    return r < 0 ? r : schema_create(db, err);
+    if (r == 0)
+        r = schema_create(db, err);
+    if (r < 0)
+        return r;
+    /* Closing does so too, but would not say that it failed. */
+    if (sqlite3_wal_checkpoint_v2(db->handle, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL) !=
+        SQLITE_OK)
+        return db_fail(db, "checkpoint", err);
+    return 0;
+}
+
+/* With what SQLite leaves beside a database that it could not close well. */
+static void remove_database(const char *path)
+{
+    static const char *const suffixes[] = {"", "-wal", "-shm", "-journal"};
+    for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
+        cleanup_free char *name = NULL;
+        if (asprintf(&name, "%s%s", path, suffixes[i]) >= 0)
+            unlink(name);
+    }
 }
 
 static int check_absent(const char *path, struct error *err)
@@ -172,7 +191,7 @@ int store_create(const char *path, struct error *err)
     r = make_database(draft, err);
     if (r == 0 && link(draft, path) < 0)
         r = error_set(err, -errno, "%s: %m", path);
-    unlink(draft);
+    remove_database(draft);
     if (r == 0 && (r = fsync_directory(directory)) < 0)
         error_set(err, r, "%s: %s", directory, strerror(-r));
     return r;
