@@ -197,7 +197,7 @@ int schema_version(struct db *db, int newest, int *ret, struct error *err)
 
 int schema_check(struct db *db, int newest, struct error *err)
 {
-    int version;
+    int version = 0;
     int r = schema_version(db, newest, &version, err);
     if (r == 0 && version < newest)
         return error_set(err, -ENOTSUP,
