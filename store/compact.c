@@ -2,6 +2,7 @@
 #include "store/internal.h"
 
 #include <errno.h>
+#include <time.h>
 
 /* Moving this many pages takes some milliseconds. */
 #define STEP_PAGES 64
@@ -13,32 +14,50 @@ static void tell(const struct store_progress *progress, const char *what, int64_
         progress->told(what, (uint64_t)done, (uint64_t)total, progress->data);
 }
 
-static int count_pending(struct store *store, int64_t *ret, struct error *err)
+static int64_t clock_now(void)
 {
-    static const char sql[] =
-        "SELECT count(*) FROM flash_blocks INDEXED BY flash_blocks_pending WHERE encoding = 4";
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * NSEC_PER_SEC + now.tv_nsec;
+}
+
+/* SQLite lets who waits for a lock sleep and try again: one step after the other would leave a
+ * writer hardly a moment to find it free. */
+static void let_writers_in(int64_t since)
+{
+    int64_t pause = 2 * (clock_now() - since);
+    nanosleep(&(struct timespec){pause / NSEC_PER_SEC, pause % NSEC_PER_SEC}, NULL);
+}
+
+static int count(struct store *store, const char *sql, int64_t *ret, struct error *err)
+{
     cleanup_reader struct reader reader = {0};
     int r = reader_begin(store, &reader, err);
     return r < 0 ? r : db_integer(reader.db, err, ret, sql, "");
 }
 
-/* Compresses, and purges removed guests whose time has come. A damaged block is left to a check. */
+/* Compresses, and purges removed guests whose time has come: as many steps as that takes now, since
+ * there may be more to do all the time. A damaged block is left to a check. */
 static int settle(struct store *store, const struct store_progress *progress, struct error *err)
 {
-    int64_t pending, total = 0;
-    int r;
-    do {
-        r = count_pending(store, &pending, err);
-        if (r < 0)
-            return r;
-        total = pending > total ? pending : total;
-        tell(progress, "compressing", total - pending, total);
+    static const char pending[] =
+        "SELECT count(*) FROM flash_blocks INDEXED BY flash_blocks_pending WHERE encoding = 4";
+    static const char removed[] = "SELECT count(*) FROM removed_guests";
+    int64_t blocks = 0, guests = 0;
+    int r = count(store, pending, &blocks, err);
+    if (r == 0)
+        r = count(store, removed, &guests, err);
+    int64_t total = blocks / STORE_MAINTAIN_BLOCKS + guests + 1;
+    bool more = true;
+    for (int64_t step = 0; step < total && more && r >= 0; step++) {
+        int64_t since = clock_now();
+        tell(progress, "compressing", step, total);
         r = store_maintain(store, err);
-        r = r == -EUCLEAN ? 1 : r;
-        int moved = r < 0 ? 0 : store_checkpoint(store, err);
-        r = moved < 0 ? moved : r;
-    } while (r > 0);
-    return r;
+        more = r > 0 || r == -EUCLEAN;
+        r = r < 0 && r != -EUCLEAN ? r : store_checkpoint(store, err);
+        let_writers_in(since);
+    }
+    return r < 0 ? r : 0;
 }
 
 /* The number of free pages before it. */
@@ -62,11 +81,13 @@ static int shrink(struct store *store, const struct store_progress *progress, st
     int64_t total = free_some(store, err), left = total;
     /* Writers may free pages all the time: as many steps as there were at first are enough. */
     for (int64_t steps = total / STEP_PAGES; left > 0 && steps >= 0; steps--) {
+        int64_t since = clock_now();
         tell(progress, "shrinking", left < total ? total - left : 0, total);
         left = free_some(store, err);
         int r = left < 0 ? 0 : store_checkpoint(store, err);
         if (r < 0)
             return r;
+        let_writers_in(since);
     }
     return left < 0 ? (int)left : 0;
 }

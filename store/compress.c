@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define BATCH 64
 #define SHRINK_PAGES 64
 
 /* 1 and the block's bytes; 0 if it is no longer pending; -EUCLEAN if it is damaged. */
@@ -72,7 +71,7 @@ static int compress_one(struct db *db, int64_t key, struct error *err)
                           data.size);
 }
 
-static int list_pending(struct db *db, int64_t keys[BATCH], struct error *err)
+static int list_pending(struct db *db, int64_t keys[STORE_MAINTAIN_BLOCKS], struct error *err)
 {
     static const char sql[] = "SELECT key FROM flash_blocks INDEXED BY flash_blocks_pending"
                               " WHERE encoding = 4 LIMIT ?";
@@ -80,7 +79,7 @@ static int list_pending(struct db *db, int64_t keys[BATCH], struct error *err)
     int r = db_prepare(db, sql, &stmt, err);
     if (r < 0)
         return r;
-    db_bind(stmt, "i", (int64_t)BATCH);
+    db_bind(stmt, "i", (int64_t)STORE_MAINTAIN_BLOCKS);
     int count = 0;
     while ((r = db_step(db, stmt, err)) > 0)
         keys[count++] = sqlite3_column_int64(stmt, 0);
@@ -113,7 +112,7 @@ static int shrink_file(struct store *store, struct error *err)
 /* The number of blocks that were looked at. */
 static int compress_batch(struct store *store, struct error *err)
 {
-    int64_t keys[BATCH];
+    int64_t keys[STORE_MAINTAIN_BLOCKS];
     int count;
     {
         cleanup_reader struct reader reader = {0};
@@ -143,7 +142,7 @@ int store_maintain(struct store *store, struct error *err)
     int count = compress_batch(store, err);
     if (count < 0)
         return count;
-    if (count == BATCH)
+    if (count == STORE_MAINTAIN_BLOCKS)
         return 1;
     int r = removed_expire(store, err);
     return r != 0 ? r : shrink_file(store, err);

@@ -76,6 +76,9 @@ void sync_clear(struct sync_state *sync);
 /* Pages of the database's file, and those of them that are free. */
 int count_pages(struct db *db, int64_t *pages, int64_t *free_pages, struct error *err);
 
+/* The most that one store_maintain() compresses. */
+#define STORE_MAINTAIN_BLOCKS 64
+
 /* Moves all of the log and empties its file, if nobody reads what is in it. */
 int checkpoint_truncate(struct store *store, struct error *err);
 
