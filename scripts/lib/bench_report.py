@@ -71,7 +71,7 @@ class Measure:
 def show(value: float, unit: str) -> str:
     """A figure for a person: three digits or so, and a unit of fitting size."""
     if unit == "bytes":
-        return f"{value / (1 << 20):.1f} MiB"
+        return f"{value / (1 << 20):,.1f} MiB" if value >= 10 << 20 else f"{value:,.0f} B"
     if unit == "/s":
         return f"{value:,.0f}/s"
     for limit, factor, name in ((1e3, 1, "ns"), (1e6, 1e3, "us"), (1e9, 1e6, "ms")):
