@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -11,21 +11,25 @@ WIDTH, HEIGHT = 760, 460
 LEFT, RIGHT, TOP, BOTTOM = 86, 150, 52, 60
 UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
-# Follows the reader's choice of light or dark.
-STYLE = """
-text { font: 13px sans-serif; fill: #1f2328 }
-.title { font-size: 16px; font-weight: bold }
-.paper { fill: #ffffff }
-.grid { stroke: #d1d9e0 }
-.line { fill: none; stroke-width: 2.5 }
-.s0 { --colour: #b35900 } .s1 { --colour: #0969da } .s2 { --colour: #1a7f37 }
-.line { stroke: var(--colour) } .dot, .name { fill: var(--colour) }
-@media (prefers-color-scheme: dark) {
-  text { fill: #e6edf3 }
-  .paper { fill: #0d1117 }
-  .grid { stroke: #30363d }
-  .s0 { --colour: #f0883e } .s1 { --colour: #58a6ff } .s2 { --colour: #3fb950 }
-}
+LIGHT = {"text": "#1f2328", "paper": "#ffffff", "grid": "#d1d9e0",
+         "series": ("#b35900", "#0969da", "#1a7f37")}
+DARK = {"text": "#e6edf3", "paper": "#0d1117", "grid": "#30363d",
+        "series": ("#f0883e", "#58a6ff", "#3fb950")}
+
+
+def _colours(palette: Mapping[str, str | Sequence[str]]) -> str:
+    series = "".join(f".s{i} path {{ stroke: {colour} }} .s{i} circle, .s{i} text {{ fill: {colour} "
+                     "}\n" for i, colour in enumerate(palette["series"]))
+    return (f"text {{ fill: {palette['text']} }} .paper {{ fill: {palette['paper']} }} "
+            f".grid {{ stroke: {palette['grid']} }}\n{series}")
+
+
+# Follows the reader's choice of light or dark; who knows of none shows the light.
+STYLE = f"""
+text {{ font: 13px sans-serif }} .title {{ font-size: 16px; font-weight: bold }}
+.line {{ fill: none; stroke-width: 2.5 }}
+{_colours(LIGHT)}@media (prefers-color-scheme: dark) {{
+{_colours(DARK)}}}
 """
 
 Series = Mapping[str, Mapping[int, float]]  # by name: bytes by number of guests
@@ -61,10 +65,8 @@ def ticks(low: float, high: float, base: int) -> list[int]:
     return [base ** exponent for exponent in range(first, max(last, first + 1) + 1)]
 
 
-def _text(x: float, y: float, text: str, anchor: str = "start", kind: str = "",
-          more: str = "") -> str:
-    return (f'<text class="{kind}" x="{x}" y="{y}" text-anchor="{anchor}"{more}>'
-            f'{escape(text)}</text>')
+def _text(x: float, y: float, text: str, anchor: str = "start", more: str = "") -> str:
+    return f'<text x="{x}" y="{y}" text-anchor="{anchor}"{more}>{escape(text)}</text>'
 
 
 def _axes(x: Scale, guests: list[int], y: Scale, sizes: list[int]) -> Iterator[str]:
@@ -84,22 +86,22 @@ def draw(title: str, series: Series) -> str:
     """Each series is named at its end."""
     guests = [count for points in series.values() for count in points]
     values = [value for points in series.values() for value in points.values()]
-    counts, sizes = ticks(min(guests), max(guests), 10), ticks(min(values), max(values), 32)
+    counts, sizes = ticks(min(guests), max(guests), 10), ticks(min(values), max(values), 8)
     x = Scale(counts[0], counts[-1], LEFT, WIDTH - RIGHT)
     y = Scale(sizes[0], sizes[-1], HEIGHT - BOTTOM, TOP)
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
              f'role="img" aria-label="{escape(title)}">',
              f"<style>{STYLE}</style>",
              f'<rect class="paper" width="{WIDTH}" height="{HEIGHT}"/>',
-             _text(LEFT, 28, title, kind="title"),
+             _text(LEFT, 28, title, more=' class="title"'),
              *_axes(x, counts, y, sizes)]
     for number, (name, points) in enumerate(series.items()):
         places = [(x(count), y(value)) for count, value in sorted(points.items())]
         path = "L".join(f"{across} {up}" for across, up in places)
         parts.append(f'<g class="s{number}"><path class="line" d="M{path}"/>')
-        parts += [f'<circle class="dot" cx="{across}" cy="{up}" r="3.5"/>' for across, up in places]
+        parts += [f'<circle cx="{across}" cy="{up}" r="3.5"/>' for across, up in places]
         across, up = places[-1]
         last = points[max(points)]
-        parts.append(_text(across + 10, up - 3, name, kind="name"))
-        parts.append(_text(across + 10, up + 13, show_bytes(last), kind="name") + "</g>")
+        parts.append(_text(across + 10, up - 3, name))
+        parts.append(_text(across + 10, up + 13, show_bytes(last)) + "</g>")
     return "\n".join([*parts, "</svg>"]) + "\n"
