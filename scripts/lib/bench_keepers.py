@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench_contestants import COMBINED, FWFS, FwfsStore, Programs
-from bench_tools import BenchError, is_mounted, run, unmount
+from bench_tools import BenchError, is_mounted, mounts_below, run, unmount
 from efi_shell import ShellError, boot_once
 
 BLOCK = 4096
@@ -59,14 +59,14 @@ def with_own_bytes(blocks: Blocks, guest: int) -> Blocks:
 
 
 def write_blocks(flash: Path, blocks: Blocks) -> None:
-    descriptor = os.open(flash, os.O_RDWR)
     try:
-        for offset, block in blocks.items():
-            if os.pwrite(descriptor, block, offset) != len(block):
-                raise BenchError(f"{flash}: not written as a whole")
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        with flash.open("r+b", buffering=0) as file:
+            for offset, block in blocks.items():
+                if os.pwrite(file.fileno(), block, offset) != len(block):
+                    raise BenchError(f"{flash}: not written as a whole")
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise BenchError(f"{flash}: {error.strerror}") from None
 
 
 def boot_all(flashes: Sequence[Path], boot: Blocks, first: int = 0) -> None:
@@ -274,4 +274,5 @@ def ready(kind: type[Keeper], programs: Programs, directory: Path) -> Iterator[K
                 keeper.prepare()
                 yield keeper
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        if not mounts_below(directory):
+            shutil.rmtree(directory, ignore_errors=True)
