@@ -135,6 +135,7 @@ static const char version_1[] =
     "  created_at INTEGER NOT NULL,"
     "  vars_removed INTEGER NOT NULL"
     ") STRICT;"
+    "CREATE INDEX removed_guests_by_name ON removed_guests (name);"
     "CREATE INDEX flash_blocks_pending ON flash_blocks (encoding) WHERE encoding = 4;";
 
 const char *const schema_migrations[SCHEMA_VERSION] = {version_1};

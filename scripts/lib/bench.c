@@ -6,6 +6,9 @@
  *     writes, fsync and close. Afterwards the file must hold what was written.
  * bench read SIZE FILE...
  *     Opens, reads and closes each. Prints a line for each: the ns of open, read and close.
+ * bench touch FILE...
+ *     Opens each, reads a block, writes it otherwise, syncs and closes. Prints a line for each: the
+ *     ns of open and read, of write and fsync, and of close.
  * bench writers SECONDS FILE...
  *     A thread for each: 4 KiB and an fsync, again and again. Prints how many, and the ns.
  * bench open
@@ -201,6 +204,27 @@ static void read_files(size_t size, char **paths, int count)
     free(buffer);
 }
 
+/* ---- touch ---- */
+
+static void touch_files(char **paths, int count)
+{
+    uint8_t block[BLOCK];
+    for (int i = 0; i < count; i++) {
+        int64_t start = now_ns();
+        int fd = open_file(paths[i], O_RDWR);
+        read_whole(fd, paths[i], block, sizeof block);
+        int64_t have = now_ns();
+        block[BLOCK - 1]++;
+        if (pwrite(fd, block, sizeof block, 0) != (ssize_t)sizeof block || fsync(fd) < 0)
+            err(1, "%s: write", paths[i]);
+        int64_t synced = now_ns();
+        if (close(fd) < 0)
+            err(1, "%s: close", paths[i]);
+        printf("%jd %jd %jd\n", (intmax_t)(have - start), (intmax_t)(synced - have),
+               (intmax_t)(now_ns() - synced));
+    }
+}
+
 /* ---- writers ---- */
 
 struct writer {
@@ -328,6 +352,8 @@ int main(int argc, char **argv)
         replay(argv[2], argv[3], strtod(argv[4], NULL));
     else if (strcmp(work, "read") == 0 && argc > 3)
         read_files(strtoul(argv[2], NULL, 10), argv + 3, argc - 3);
+    else if (strcmp(work, "touch") == 0 && argc > 2)
+        touch_files(argv + 2, argc - 2);
     else if (strcmp(work, "writers") == 0 && argc > 3)
         run_writers(strtod(argv[2], NULL), argv + 3, argc - 3);
     else if (strcmp(work, "open") == 0 && argc == 2)

@@ -6,7 +6,9 @@ runs, the ratio to the first contestant, and how far the runs lie apart. Every f
 and for every target whether it was reached. Nothing is left behind, mounted or on the disk.
 
 The contestants: raw files on the same disk; libfuse's passthrough example, with the kernel's
-writeback cache and without; qemu-storage-daemon's FUSE export of a qcow2 overlay; fwfs.
+writeback cache and without; qemu-storage-daemon's FUSE export of a qcow2 overlay; fwfs. For what
+guests cost: cp; cp --reflink on XFS and on btrfs; qcow2 overlays; fwfs. Sizes, and reflinks, are
+measured on file systems in loop devices, for which it must be root.
 """
 
 from __future__ import annotations
@@ -22,12 +24,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench_cases import CASES, Bench
+import bench_cases
+import bench_growth
+import bench_guests
+from bench_cases import Bench
 from bench_contestants import PASSTHROUGH_SOURCE, Programs
 from bench_report import Measure, all_reached, as_json, print_table, print_targets
 from bench_tools import BenchError, mounts_below, run
 from bench_trace import first_boot
 
+CASES = {**bench_cases.CASES, **bench_guests.CASES, bench_growth.CASE: bench_growth.growth}
 REACHED, MISSED, FAILED = 0, 1, 2
 # More than this at the start, and something else runs.
 QUIET_LOAD = 0.5
@@ -46,8 +52,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--trace", type=Path, metavar="FILE",
                         help="the writes of a first boot, a line OFFSET LENGTH for each (default: "
                              "made by rule, as OVMF was seen to do it)")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg",
+                        help="also draw what the case growth measured; FILE.md, if there is one, "
+                             "gets the figures for those of its table")
     parser.add_argument("--directory", type=Path, default=Path("/var/tmp"), metavar="DIR",
-                        help="the disk that is measured on; needs 1 GB (default: /var/tmp)")
+                        help="the disk that is measured on; needs 8 GB (default: /var/tmp)")
     parser.add_argument("cases", nargs="*", metavar="CASE", help="what to measure (default: all)")
     options = parser.parse_args()
     unknown = [case for case in options.cases if case not in CASES]
@@ -55,6 +64,10 @@ def parse() -> argparse.Namespace:
         parser.error(f"no case is named {unknown[0]!r}; there are {', '.join(CASES)}")
     if options.runs < 1:
         parser.error("--runs takes 1 or more")
+    if options.plot and bench_growth.CASE not in (options.cases or CASES):
+        parser.error(f"--plot draws the case {bench_growth.CASE}, which is not among these")
+    if options.plot and options.plot.suffix != ".svg":
+        parser.error("--plot: the name must end in .svg")
     if "," in str(options.directory.resolve()):
         parser.error("--directory: mount options cannot hold a path with a comma")
     return options
@@ -160,6 +173,8 @@ def main() -> int:
             "measures": as_json(measures)}, indent=2) + "\n")
     if not complete:
         return FAILED
+    if options.plot:
+        bench_growth.document(measures, options.plot)
     return REACHED if all_reached(measures) else MISSED
 
 

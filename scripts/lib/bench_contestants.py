@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,22 +168,35 @@ class StorageDaemon(Contestant):
         ]
 
 
-class FwfsStore:
-    """A store, its firmware `combined` and `split`, and a mount that may come and go."""
+FIRMWARE: Mapping[str, Sequence[str | Path]] = {
+    "combined": ("--mode", "combined", "--executable", COMBINED),
+    "split": ("--executable", CODE, "--nvram-template", VARS),
+}
 
-    def __init__(self, program: Path, directory: Path) -> None:
+
+class FwfsStore:
+    """A store with some of FIRMWARE, by default all, and a mount that may come and go."""
+
+    def __init__(self, program: Path, directory: Path,
+                 firmware: Iterable[str] = tuple(FIRMWARE)) -> None:
         self._program = program
+        self.directory = directory
         self._store = directory / "fwfs.db"
         self.mountpoint = directory / "fw"
         self.supervisor = self.worker = 0
         directory.mkdir(exist_ok=True)
         self.mountpoint.mkdir()
         self("init")
-        self("firmware", "add", "combined", "--mode", "combined", "--executable", COMBINED)
-        self("firmware", "add", "split", "--executable", CODE, "--nvram-template", VARS)
+        for name in firmware:
+            self("firmware", "add", name, *FIRMWARE[name])
 
     def __call__(self, *arguments: str | os.PathLike[str], input: str | None = None) -> str:
         return run(self._program, "--store", self._store, *arguments, input=input)
+
+    def size_bytes(self) -> int:
+        """Of its file, and of all that lies beside it."""
+        return sum(file.stat().st_size
+                   for file in self._store.parent.glob(f"{self._store.name}*"))
 
     def add_guests(self, firmware: str, names: Sequence[str]) -> None:
         if names:

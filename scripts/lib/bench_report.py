@@ -38,8 +38,10 @@ class Measure:
     def median(self, contestant: str) -> float:
         return statistics.median(self.samples[contestant])
 
-    def ratio(self, contestant: str) -> float:
-        return self.median(contestant) / self.median(next(iter(self.samples)))
+    def ratio(self, contestant: str) -> float | None:
+        """None if the first's figure is 0."""
+        first = self.median(next(iter(self.samples)))
+        return self.median(contestant) / first if first else None
 
     def spread(self, contestant: str) -> float | None:
         """How far the middle half of the runs lies apart, as a part of the median."""
@@ -47,14 +49,18 @@ class Measure:
         if len(samples) < 3:
             return None
         low, _, high = statistics.quantiles(samples, n=4, method="inclusive")
-        return (high - low) / self.median(contestant)
+        median = self.median(contestant)
+        return (high - low) / median if median else None
 
     def value_of(self, target: Target) -> float | None:
-        """None if somebody who takes part in it was not measured."""
+        """None if somebody who takes part in it was not measured, or it is compared with 0."""
         if any(name and name not in self.samples for name in (target.contestant, target.against)):
             return None
         value = self.median(target.contestant)
-        return value / self.median(target.against) if target.against else value
+        if not target.against:
+            return value
+        other = self.median(target.against)
+        return value / other if other else None
 
     def reached(self, target: Target) -> bool | None:
         value = self.value_of(target)
@@ -71,7 +77,7 @@ class Measure:
 def show(value: float, unit: str) -> str:
     """A figure for a person: three digits or so, and a unit of fitting size."""
     if unit == "bytes":
-        return f"{value / (1 << 20):.1f} MiB"
+        return f"{value / (1 << 20):,.1f} MiB" if value >= 10 << 20 else f"{value:,.0f} B"
     if unit == "/s":
         return f"{value:,.0f}/s"
     for limit, factor, name in ((1e3, 1, "ns"), (1e6, 1e3, "us"), (1e9, 1e6, "ms")):
@@ -87,10 +93,12 @@ def print_table(measures: Sequence[Measure]) -> None:
         print(f"{measure.case}: {measure.what}")
         for name, samples in measure.samples.items():
             spread = measure.spread(name)
+            ratio = measure.ratio(name)
+            times = "-" if ratio is None else f"{ratio:.3g}"
             noise = "-" if spread is None else f"{100 * spread:.0f} %"
             mark = "  noisy" if name in measure.noisy() else ""
             print(f"  {name:<{width}}{show(measure.median(name), measure.unit):>12}"
-                  f"{measure.ratio(name):>10.3g}{noise:>9}{len(samples):>6}{mark}")
+                  f"{times:>10}{noise:>9}{len(samples):>6}{mark}")
     print("ratio: to the first line of each; spread: of the middle half of the runs, to the median")
 
 
