@@ -134,7 +134,7 @@ static int print_check(struct checking *checking, const struct store_check_resul
     };
     if (!checking->cli->json) {
         if (result->damaged == 0)
-            printf("no damage: %llu images, %llu blocks of guests\n",
+            printf("no damage (images: %llu, blocks of guests: %llu)\n",
                    (unsigned long long)result->images, (unsigned long long)result->blocks);
         else
             printf("%llu damaged, %llu repaired\n", (unsigned long long)result->damaged,

@@ -17,7 +17,8 @@ NOUNS = {
     "firmware": ["add", "import", "list", "show", "rm"],
     "guest": ["add", "list", "show", "rm", "rename", "qemu", "libvirt"],
 }
-COMMANDS = [["init"], ["status"], ["mount"]] + [[n, v] for n, verbs in NOUNS.items() for v in verbs]
+COMMANDS = [[noun] for noun in ("init", "status", "check", "compact", "backup", "migrate", "mount")]
+COMMANDS += [[noun, verb] for noun, verbs in NOUNS.items() for verb in verbs]
 
 CODE_SIZE, VARS_SIZE = 64 * 1024, 16 * 1024
 
