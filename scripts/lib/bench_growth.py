@@ -14,7 +14,6 @@ from bench_tools import BenchError
 
 CASE = "growth"
 SIZES = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
-MOST_BOOTED = 10_000
 COPIES, NEW, BOOTED = "plain copies", "fwfs, new", "fwfs, booted"
 
 
@@ -22,14 +21,11 @@ def guests(count: int) -> str:
     return f"{count:,} guests"
 
 
-def _grow(store: FwfsStore, up_to: int,
-          then: Callable[[Sequence[str], int], None]) -> dict[int, int]:
+def _grow(store: FwfsStore, then: Callable[[Sequence[str], int], None]) -> dict[int, int]:
     """The store's bytes by the number of guests. `then` gets who is new, and the first's number."""
-    names = [f"vm{i:06}" for i in range(up_to)]
+    names = [f"vm{i:06}" for i in range(SIZES[-1])]
     sizes: dict[int, int] = {}
     for before, count in zip((0, *SIZES), SIZES):
-        if count > up_to:
-            break
         store.add_guests("combined", names[before:count])
         then(names[before:count], before)
         sizes[count] = store.size_bytes()
@@ -40,7 +36,7 @@ def growth(bench: Bench) -> list[Measure]:
     """the bytes of a store of 100 to 100,000 guests, new and booted; --plot draws them"""
     boot = record_boot(bench.directory)
     new = FwfsStore(bench.programs.fwfs, bench.directory / "growth-new", ("combined",))
-    new_sizes = _grow(new, SIZES[-1], lambda names, first: None)
+    new_sizes = _grow(new, lambda names, first: None)
     store = FwfsStore(bench.programs.fwfs, bench.directory / "growth-booted", ("combined",))
 
     def boot_new(names: Sequence[str], first: int) -> None:
@@ -50,14 +46,13 @@ def growth(bench: Bench) -> list[Measure]:
         finally:
             store.unmount()
 
-    booted_sizes = _grow(store, MOST_BOOTED, boot_new)
+    booted_sizes = _grow(store, boot_new)
     measures = []
     for count in SIZES:
         measure = Measure(CASE, guests(count), "bytes")
         measure.add(COPIES, count * COMBINED.stat().st_size)
         measure.add(NEW, new_sizes[count])
-        if count in booted_sizes:
-            measure.add(BOOTED, booted_sizes[count])
+        measure.add(BOOTED, booted_sizes[count])
         measures.append(measure)
     return measures
 

@@ -77,7 +77,10 @@ class Measure:
 def show(value: float, unit: str) -> str:
     """A figure for a person: three digits or so, and a unit of fitting size."""
     if unit == "bytes":
-        return f"{value / (1 << 20):,.1f} MiB" if value >= 10 << 20 else f"{value:,.0f} B"
+        for least, size, name in ((10 << 30, 1 << 30, "GiB"), (10 << 20, 1 << 20, "MiB")):
+            if value >= least:
+                return f"{value / size:,.1f} {name}"
+        return f"{value:,.0f} B"
     if unit == "/s":
         return f"{value:,.0f}/s"
     for limit, factor, name in ((1e3, 1, "ns"), (1e6, 1e3, "us"), (1e9, 1e6, "ms")):
@@ -88,7 +91,7 @@ def show(value: float, unit: str) -> str:
 
 def print_table(measures: Sequence[Measure]) -> None:
     width = max(len(name) for measure in measures for name in measure.samples)
-    print(f"  {'':<{width}}{'median':>12}{'ratio':>10}{'spread':>9}{'runs':>6}")
+    print(f"  {'':<{width}}{'median':>13}{'ratio':>10}{'spread':>9}{'runs':>6}")
     for measure in measures:
         print(f"{measure.case}: {measure.what}")
         for name, samples in measure.samples.items():
@@ -97,7 +100,7 @@ def print_table(measures: Sequence[Measure]) -> None:
             times = "-" if ratio is None else f"{ratio:.3g}"
             noise = "-" if spread is None else f"{100 * spread:.0f} %"
             mark = "  noisy" if name in measure.noisy() else ""
-            print(f"  {name:<{width}}{show(measure.median(name), measure.unit):>12}"
+            print(f"  {name:<{width}}{show(measure.median(name), measure.unit):>13}"
                   f"{times:>10}{noise:>9}{len(samples):>6}{mark}")
     print("ratio: to the first line of each; spread: of the middle half of the runs, to the median")
 
