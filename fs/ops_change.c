@@ -59,26 +59,27 @@ static bool try_again(fuse_req_t req, int r, int64_t *deadline_ms)
     return r == -ETXTBSY && leases_pause(ops_context(req)->leases, deadline_ms);
 }
 
-void ops_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name,
+                        int (*remove)(struct view *view, uint64_t parent, const char *name,
+                                      struct error *err))
 {
     struct error err = {0};
     int64_t deadline_ms = 0;
     int r;
     do {
-        r = namespace_rmdir(ops_view(req), parent, name, &err);
+        r = remove(ops_view(req), parent, name, &err);
     } while (try_again(req, r, &deadline_ms));
     reply(req, unless_done_before(r, -ENOENT), &err);
 }
 
+void ops_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    remove_name(req, parent, name, namespace_rmdir);
+}
+
 void ops_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-    struct error err = {0};
-    int64_t deadline_ms = 0;
-    int r;
-    do {
-        r = namespace_unlink(ops_view(req), parent, name, &err);
-    } while (try_again(req, r, &deadline_ms));
-    reply(req, unless_done_before(r, -ENOENT), &err);
+    remove_name(req, parent, name, namespace_unlink);
 }
 
 void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,

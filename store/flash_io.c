@@ -19,23 +19,8 @@ static int read_below(struct db *db, const struct store_flash *flash, const stru
 int flash_read(struct db *db, const struct store_flash *flash, const struct span *span,
                struct error *err)
 {
-    static const char sql[] =
-        "SELECT key, encoding, checksum, data FROM flash_blocks WHERE key BETWEEN ? AND ?";
     int r = read_below(db, flash, span, err);
-    if (r < 0)
-        return r;
-    cleanup_stmt sqlite3_stmt *stmt = NULL;
-    r = db_prepare(db, sql, &stmt, err);
-    if (r < 0)
-        return r;
-    db_bind(stmt, "ii", flash_block_key(flash->id, span_first(span)),
-            flash_block_key(flash->id, span_last(span)));
-    while ((r = db_step(db, stmt, err)) > 0) {
-        r = block_put_row(db, stmt, flash->image, span, err);
-        if (r < 0)
-            return r;
-    }
-    return r;
+    return r < 0 ? r : layer_read(db, flash_layer(flash->id), flash->image, span, err);
 }
 
 ssize_t store_flash_read(struct store *store, int64_t flash, uint64_t offset, void *buffer,

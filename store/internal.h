@@ -187,6 +187,9 @@ int block_exists(struct db *db, int64_t key, struct error *err);
 /* Gives a layer a row of another's: what the other has at this index, or BLOCK_BELOW. */
 int block_copy(struct db *db, int64_t from_layer, int64_t to_layer, int64_t index,
                struct error *err);
+/* Puts all blocks of a layer that lie in a span of what is over `image` into it. */
+int layer_read(struct db *db, int64_t layer, int64_t image, const struct span *span,
+               struct error *err);
 int layer_drop(struct db *db, int64_t layer, int64_t from_index, struct error *err);
 
 int flash_add(struct db *db, int64_t image, int64_t guest, const struct store_attr *attr,

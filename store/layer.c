@@ -40,6 +40,24 @@ int block_put_row(struct db *db, sqlite3_stmt *stmt, int64_t image, const struct
     return 0;
 }
 
+int layer_read(struct db *db, int64_t layer, int64_t image, const struct span *span,
+               struct error *err)
+{
+    static const char sql[] =
+        "SELECT key, encoding, checksum, data FROM flash_blocks WHERE key BETWEEN ? AND ?";
+    cleanup_stmt sqlite3_stmt *stmt = NULL;
+    int r = db_prepare(db, sql, &stmt, err);
+    if (r < 0)
+        return r;
+    db_bind(stmt, "ii", block_key(layer, span_first(span)), block_key(layer, span_last(span)));
+    while ((r = db_step(db, stmt, err)) > 0) {
+        r = block_put_row(db, stmt, image, span, err);
+        if (r < 0)
+            return r;
+    }
+    return r;
+}
+
 int block_exists(struct db *db, int64_t key, struct error *err)
 {
     static const char sql[] = "SELECT EXISTS (SELECT 1 FROM flash_blocks WHERE key = ?)";

@@ -139,24 +139,6 @@ int store_point_each(struct store *store, int64_t guest,
 
 /* ---- Reading ---- */
 
-static int put_layer(struct db *db, int64_t layer, int64_t image, const struct span *span,
-                     struct error *err)
-{
-    static const char sql[] =
-        "SELECT key, encoding, checksum, data FROM flash_blocks WHERE key BETWEEN ? AND ?";
-    cleanup_stmt sqlite3_stmt *stmt = NULL;
-    int r = db_prepare(db, sql, &stmt, err);
-    if (r < 0)
-        return r;
-    db_bind(stmt, "ii", block_key(layer, span_first(span)), block_key(layer, span_last(span)));
-    while ((r = db_step(db, stmt, err)) > 0) {
-        r = block_put_row(db, stmt, image, span, err);
-        if (r < 0)
-            return r;
-    }
-    return r;
-}
-
 /* Fills a span, at least one byte long, of what the flash was at the point. */
 static int point_read(struct db *db, const struct store_flash *flash,
                       const struct store_point *point, const struct span *span, struct error *err)
@@ -172,7 +154,7 @@ static int point_read(struct db *db, const struct store_flash *flash,
         return r;
     db_bind(stmt, "ii", point->guest, point->id);
     while ((r = db_step(db, stmt, err)) > 0) {
-        r = put_layer(db, point_layer(sqlite3_column_int64(stmt, 0)), flash->image, span, err);
+        r = layer_read(db, point_layer(sqlite3_column_int64(stmt, 0)), flash->image, span, err);
         if (r < 0)
             return r;
     }

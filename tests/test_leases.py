@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
@@ -18,6 +17,7 @@ import pytest
 
 from support.ovmf import OVMF_CODE, OVMF_COMBINED, OVMF_VARS
 from support.program import Fwfs
+from support.refusal import refusal
 from support.server import END_SECONDS, Server
 from support.waiting import eventually
 
@@ -69,14 +69,6 @@ def writer(path: Path, program: str = WRITER) -> Iterator["subprocess.Popen[str]
         process.wait(END_SECONDS)
         process.stdout.read()  # who inherited the file has this open too
         process.stdout.close()
-
-
-def refusal(action: Callable[[], object]) -> str:
-    try:
-        action()
-    except OSError as error:
-        return errno.errorcode[error.errno]
-    return "nothing"
 
 
 def open_for_writing(path: Path) -> None:

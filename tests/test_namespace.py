@@ -7,7 +7,6 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ import pytest
 from support.mounting import Mounter
 from support.ovmf import AAVMF_VARS, BLOCK, OVMF_CODE, OVMF_COMBINED, OVMF_VARS
 from support.program import Fwfs
+from support.refusal import refusal
 from support.tenant import Tenant, names
 from support.waiting import eventually
 
@@ -45,14 +45,6 @@ def fw(mount: Mounter, firmware: None) -> Path:
 @pytest.fixture
 def guest(fw: Path) -> Path:
     return fw / "split"
-
-
-def refusal(action: Callable[[], object]) -> str:
-    try:
-        action()
-    except OSError as error:
-        return errno.errorcode[error.errno]
-    return "nothing"
 
 
 def renameat2(old: Path, new: Path, flags: int) -> None:

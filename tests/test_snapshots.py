@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import random
@@ -17,6 +16,7 @@ import pytest
 from support.mounting import Mounter
 from support.ovmf import BLOCK, OVMF_CODE, OVMF_COMBINED, OVMF_VARS
 from support.program import Fwfs
+from support.refusal import refusal
 from support.tenant import Tenant, names
 from support.waiting import eventually
 
@@ -47,14 +47,6 @@ def is_free(fwfs: Fwfs, guest: str) -> bool:
 def write(path: Path, offset: int, data: bytes) -> None:
     with path.open("r+b", buffering=0) as file:
         os.pwrite(file.fileno(), data, offset)
-
-
-def refusal(action: Callable[[], object]) -> str:
-    try:
-        action()
-    except OSError as error:
-        return errno.errorcode[error.errno]
-    return "nothing"
 
 
 def test_each_session_can_be_undone(fw: Path, fwfs: Fwfs) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 import stat
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from support.firmware_json import violations
 from support.mounting import Mounter
 from support.ovmf import DESCRIPTORS, OVMF_CODE, OVMF_COMBINED, OVMF_DIRECTORY, OVMF_VARS
 from support.program import Fwfs
+from support.refusal import refusal
 from support.waiting import eventually
 
 GENERATED = ["firmware.json", "guest.json"]
@@ -40,15 +39,6 @@ def fw(fwfs: Fwfs, mount: Mounter) -> Path:
     fwfs("guest", "add", "--firmware", "fc", "combined")
     fwfs("guest", "add", "--firmware", "fl", "stateless")
     return mount()
-
-
-def refusal(action: Callable[[], object]) -> str:
-    """The errno's name that the action is refused with; "nothing" if it is not."""
-    try:
-        action()
-    except OSError as error:
-        return errno.errorcode[error.errno or 0]
-    return "nothing"
 
 
 def open_and_close(path: Path, flags: int) -> None:
