@@ -15,9 +15,6 @@
 #include "cli/output.h"
 #include "guest/describe.h"
 
-/* Only its owner may read a guest's variables: they hold what its disks are unlocked with. */
-#define FLASH_PERMISSIONS 0600
-
 static const char list_advice[] = "'fwfs guest list' shows what there is";
 static const char taken_advice[] = "choose another name, or 'fwfs guest rm' that first";
 
@@ -62,7 +59,7 @@ static int run_add(struct cli *cli, int argc, char **argv, struct error *err)
 
     cleanup(store_closep) struct store *store = NULL;
     cleanup(names_clear) struct names guests = {0};
-    struct store_attr attr = {.uid = geteuid(), .gid = getegid(), .mode = FLASH_PERMISSIONS};
+    struct store_attr attr = {.uid = geteuid(), .gid = getegid(), .mode = STORE_FLASH_PERMISSIONS};
     int r = cli_operands(cli, argc, argv, 1, argc, err);
     if (r == 0)
         r = firmware ? cli_check_name(cli, "firmware", firmware, err)

@@ -6,9 +6,6 @@
 
 #include "fs/past.h"
 
-/* Only its owner may read a guest's variables: they hold what its disks are unlocked with. */
-#define FLASH_PERMISSIONS 0600
-
 /* What a name in a guest's directory is. */
 enum entry_kind {
     ENTRY_FIXED, /* of the view: it cannot be made, removed or replaced */
@@ -79,7 +76,7 @@ int namespace_mkdir(struct view *view, uint64_t parent, const char *name,
     const struct mount_options *options = view->options;
     struct store_attr attr = {.uid = options->has_owner ? options->uid : owner->uid,
                               .gid = options->has_owner ? options->gid : owner->gid,
-                              .mode = FLASH_PERMISSIONS};
+                              .mode = STORE_FLASH_PERMISSIONS};
     if (!is_root(parent))
         return namespace_refuse(view, parent, name);
     if (!*options->firmware)

@@ -3,18 +3,13 @@
 #include <errno.h>
 #include <string.h>
 
-static struct timespec to_timespec(int64_t ns)
-{
-    return (struct timespec){.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
-}
-
 /* Whose it is, and who may read it, is the guest's today. */
 static void stat_as(const struct store_guest *guest, uint64_t number, int64_t time, struct stat *st)
 {
     view_stat_guest(guest, st);
     st->st_ino = number;
     st->st_mode &= ~(mode_t)0222;
-    st->st_atim = st->st_mtim = st->st_ctim = to_timespec(time);
+    st->st_atim = st->st_mtim = st->st_ctim = view_timespec(time);
 }
 
 static void stat_flash(const struct store_guest *guest, const struct store_point *point,

@@ -62,16 +62,16 @@ static int generate(struct view *view, const struct store_guest *guest, enum gen
 
 /* ---- Attributes ---- */
 
-static struct timespec to_timespec(int64_t ns)
+struct timespec view_timespec(int64_t ns)
 {
     return (struct timespec){.tv_sec = ns / NSEC_PER_SEC, .tv_nsec = ns % NSEC_PER_SEC};
 }
 
 static void set_times(struct stat *st, int64_t atime, int64_t mtime, int64_t ctime)
 {
-    st->st_atim = to_timespec(atime);
-    st->st_mtim = to_timespec(mtime);
-    st->st_ctim = to_timespec(ctime);
+    st->st_atim = view_timespec(atime);
+    st->st_mtim = view_timespec(mtime);
+    st->st_ctim = view_timespec(ctime);
 }
 
 /* tar takes a file without blocks for a hole, so where there is data there is at least one. */

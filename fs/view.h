@@ -45,6 +45,9 @@ int view_lookup(struct view *view, uint64_t parent, const char *name, struct sta
 /* -ENOENT: there was such a file. */
 int view_stat(struct view *view, uint64_t number, struct stat *ret, struct error *err);
 
+/* A time of the store's, in nanoseconds. */
+struct timespec view_timespec(int64_t ns);
+
 /* st_blocks of a file that has so many blocks of its own. */
 blkcnt_t view_sectors(uint64_t blocks);
 

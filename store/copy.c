@@ -107,19 +107,19 @@ static int copy_points(struct db *from, int64_t from_guest, struct db *to, int64
 {
     static const char get[] =
         "SELECT id, kind, created_at, name FROM points WHERE guest_id = ? ORDER BY id";
-    static const char put[] =
-        "INSERT INTO points (guest_id, kind, created_at, name) VALUES (?, ?, ?, ?)";
     cleanup_stmt sqlite3_stmt *stmt = NULL;
     int r = db_prepare(from, get, &stmt, err);
     if (r < 0)
         return r;
     db_bind(stmt, "i", from_guest);
     while ((r = db_step(from, stmt, err)) > 0) {
-        r = db_run(to, err, put, "iiit", to_guest, sqlite3_column_int64(stmt, 1),
-                   sqlite3_column_int64(stmt, 2), (const char *)sqlite3_column_text(stmt, 3));
+        int64_t point;
+        r = history_add(to, to_guest, (enum store_point_kind)sqlite3_column_int(stmt, 1),
+                        sqlite3_column_int64(stmt, 2), (const char *)sqlite3_column_text(stmt, 3),
+                        &point, err);
         if (r == 0)
-            r = copy_layer(from, point_layer(sqlite3_column_int64(stmt, 0)), to,
-                           point_layer(sqlite3_last_insert_rowid(to->handle)), err);
+            r = copy_layer(from, point_layer(sqlite3_column_int64(stmt, 0)), to, point_layer(point),
+                           err);
         if (r < 0)
             return r;
     }

@@ -150,19 +150,12 @@ int flash_remove(struct db *db, int64_t flash, struct error *err)
 int store_flash_usage(struct store *store, int64_t flash, struct store_usage *ret,
                       struct error *err)
 {
-    static const char sql[] = "SELECT count(*), ifnull(sum(length(data)), 0) FROM flash_blocks"
-                              " WHERE key BETWEEN ? AND ?";
     cleanup_reader struct reader reader = {0};
-    cleanup_stmt sqlite3_stmt *stmt = NULL;
-    int r = reader_prepare(store, &reader, sql, &stmt, err);
-    if (r < 0)
-        return r;
-    db_bind(stmt, "ii", flash_block_key(flash, 0), block_key_end(flash_layer(flash)));
-    r = db_step(reader.db, stmt, err);
-    if (r < 0)
-        return r;
-    ret->delta_blocks = (uint64_t)sqlite3_column_int64(stmt, 0);
-    ret->delta_bytes = ret->delta_blocks * STORE_BLOCK_SIZE;
-    ret->stored_bytes = (uint64_t)sqlite3_column_int64(stmt, 1);
-    return 0;
+    int r = reader_begin(store, &reader, err);
+    if (r == 0)
+        r = layer_measure(reader.db, flash_layer(flash), &ret->delta_blocks, &ret->stored_bytes,
+                          err);
+    if (r == 0)
+        ret->delta_bytes = ret->delta_blocks * STORE_BLOCK_SIZE;
+    return r;
 }

@@ -204,25 +204,19 @@ int flash_adopt(struct db *db, int64_t flash, struct error *err)
 
 int flash_reset(struct db *db, int64_t flash, struct error *err)
 {
-    static const char next[] = "SELECT min(key) FROM flash_blocks WHERE key BETWEEN ? AND ?";
     struct store_flash found;
     struct history history;
     uint8_t block[STORE_BLOCK_SIZE];
+    int64_t index = -1;
     int r = flash_get(db, flash, &found, err);
     if (r == 0)
         r = history_edit(db, found.guest, false, 0, &history, err);
-    while (r == 0) {
-        int64_t key;
-        r = db_integer(db, err, &key, next, "ii", flash_block_key(flash, 0),
-                       block_key_end(flash_layer(flash)));
-        if (r < 0 || key == 0)
-            return r;
-        struct span span = {.offset = (uint64_t)block_key_index(key) * STORE_BLOCK_SIZE,
-                            .length = sizeof block,
-                            .buffer = block};
+    while (r == 0 && (r = layer_next(db, flash_layer(flash), index + 1, &index, err)) > 0) {
+        struct span span = {
+            .offset = (uint64_t)index * STORE_BLOCK_SIZE, .length = sizeof block, .buffer = block};
         r = read_below(db, &found, &span, err);
         if (r == 0)
-            r = flash_write_block(db, &found, &history, block_key_index(key), block, err);
+            r = flash_write_block(db, &found, &history, index, block, err);
     }
     return r;
 }

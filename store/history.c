@@ -15,12 +15,12 @@
 
 /* ---- Points ---- */
 
-static int add_point(struct db *db, int64_t guest, enum store_point_kind kind, const char *name,
-                     int64_t *ret, struct error *err)
+int history_add(struct db *db, int64_t guest, enum store_point_kind kind, int64_t created_at,
+                const char *name, int64_t *ret, struct error *err)
 {
     static const char sql[] =
         "INSERT INTO points (guest_id, kind, created_at, name) VALUES (?, ?, ?, ?)";
-    int r = db_run(db, err, sql, "iiit", guest, (int64_t)kind, store_now(), name);
+    int r = db_run(db, err, sql, "iiit", guest, (int64_t)kind, created_at, name);
     *ret = sqlite3_last_insert_rowid(db->handle);
     return r;
 }
@@ -31,35 +31,36 @@ static int newest_point(struct db *db, int64_t guest, int64_t *ret, struct error
     return db_integer(db, err, ret, sql, "i", guest);
 }
 
-/* Rows go over to the next older point, or away. */
-static int move_or_drop(struct db *db, int64_t layer, int64_t older_layer, struct error *err)
+/* Rows go over to the next older point, where that has none. */
+static int hand_over(struct db *db, int64_t layer, int64_t older_layer, struct error *err)
 {
-    static const char sql[] = "SELECT min(key) FROM flash_blocks WHERE key BETWEEN ? AND ?";
-    int64_t after = block_key(layer, 0), key;
+    int64_t index = -1;
     int r;
-    while ((r = db_integer(db, err, &key, sql, "ii", after, block_key_end(layer))) == 0 && key) {
-        int64_t index = block_key_index(key);
+    while ((r = layer_next(db, layer, index + 1, &index, err)) > 0) {
         r = block_exists(db, block_key(older_layer, index), err);
         if (r == 0)
             r = block_copy(db, layer, older_layer, index, err);
         if (r < 0)
             return r;
-        after = key + 1;
     }
     return r;
+}
+
+static int remove_point(struct db *db, int64_t point, struct error *err)
+{
+    static const char sql[] = "DELETE FROM points WHERE id = ?";
+    int r = layer_drop(db, point_layer(point), 0, err);
+    return r < 0 ? r : db_run(db, err, sql, "i", point);
 }
 
 int history_drop(struct db *db, int64_t guest, int64_t point, struct error *err)
 {
     static const char older[] = "SELECT max(id) FROM points WHERE guest_id = ? AND id < ?";
-    static const char drop[] = "DELETE FROM points WHERE id = ?";
     int64_t heir;
     int r = db_integer(db, err, &heir, older, "ii", guest, point);
     if (r == 0 && heir)
-        r = move_or_drop(db, point_layer(point), point_layer(heir), err);
-    if (r == 0)
-        r = layer_drop(db, point_layer(point), 0, err);
-    return r < 0 ? r : db_run(db, err, drop, "i", point);
+        r = hand_over(db, point_layer(point), point_layer(heir), err);
+    return r < 0 ? r : remove_point(db, point, err);
 }
 
 int history_forget(struct db *db, int64_t guest, struct error *err)
@@ -67,10 +68,7 @@ int history_forget(struct db *db, int64_t guest, struct error *err)
     int64_t point;
     int r;
     while ((r = newest_point(db, guest, &point, err)) == 0 && point) {
-        static const char drop[] = "DELETE FROM points WHERE id = ?";
-        r = layer_drop(db, point_layer(point), 0, err);
-        if (r == 0)
-            r = db_run(db, err, drop, "i", point);
+        r = remove_point(db, point, err);
         if (r < 0)
             return r;
     }
@@ -121,13 +119,6 @@ struct kept {
     uint64_t bytes;
 };
 
-static int layer_bytes(struct db *db, int64_t layer, int64_t *ret, struct error *err)
-{
-    static const char sql[] =
-        "SELECT sum(length(data)) FROM flash_blocks WHERE key BETWEEN ? AND ?";
-    return db_integer(db, err, ret, sql, "ii", block_key(layer, 0), block_key_end(layer));
-}
-
 /* Of the points from the newest to the oldest: whether this one stays. */
 static bool is_wanted(const struct store_retention *retention, struct kept *kept,
                       enum store_point_kind kind, int64_t created_at)
@@ -175,14 +166,15 @@ static int expire(struct db *db, int64_t guest, int64_t spared, struct error *er
 {
     struct kept kept = {.day = -1};
     struct store_retention retention;
-    int64_t than = INT64_MAX, newest = 0, id, created_at, bytes;
+    int64_t than = INT64_MAX, newest = 0, id, created_at;
+    uint64_t blocks, bytes = 0;
     enum store_point_kind kind;
     int r = get_retention(db, &retention, err);
     while (r == 0 && (r = older_point(db, guest, than, &id, &kind, &created_at, err)) == 0 && id) {
         than = id;
         newest = newest ? newest : id;
-        r = layer_bytes(db, point_layer(id), &bytes, err);
-        kept.bytes += (uint64_t)bytes;
+        r = layer_measure(db, point_layer(id), &blocks, &bytes, err);
+        kept.bytes += bytes;
         if (r == 0 && !is_wanted(&retention, &kept, kind, created_at) && id != newest &&
             id != spared)
             r = history_drop(db, guest, id, err);
@@ -234,7 +226,7 @@ int history_edit(struct db *db, int64_t guest, bool alone, int64_t spared, struc
     int r = is_recent_edit(db, ret, err);
     if (r < 0 || (r > 0 && !alone))
         return r < 0 ? r : 0;
-    r = add_point(db, guest, STORE_POINT_EDIT, NULL, &ret->point, err);
+    r = history_add(db, guest, STORE_POINT_EDIT, store_now(), NULL, &ret->point, err);
     return r < 0 ? r : expire(db, guest, spared, err);
 }
 
@@ -242,7 +234,7 @@ int history_edit(struct db *db, int64_t guest, bool alone, int64_t spared, struc
 static int begin(struct db *db, struct history *history, int64_t flash, struct error *err)
 {
     static const char sql[] = "UPDATE leases SET written = 1 WHERE flash_id = ?";
-    int r = add_point(db, history->guest, history->kind, NULL, &history->point, err);
+    int r = history_add(db, history->guest, history->kind, store_now(), NULL, &history->point, err);
     if (r == 0)
         r = db_run(db, err, sql, "i", flash);
     history->fresh = false;
@@ -302,14 +294,12 @@ static int each_own_block(struct db *db, int64_t layer, struct history *history,
                           const struct store_flash *before, const struct store_flash *after,
                           struct error *err)
 {
-    static const char sql[] = "SELECT min(key) FROM flash_blocks WHERE key BETWEEN ? AND ?";
-    int64_t from = block_key(layer, 0), key;
+    int64_t index = -1;
     int r;
-    while ((r = db_integer(db, err, &key, sql, "ii", from, block_key_end(layer))) == 0 && key) {
-        r = keep_replaced(db, history, before, after, block_key_index(key), err);
+    while ((r = layer_next(db, layer, index + 1, &index, err)) > 0) {
+        r = keep_replaced(db, history, before, after, index, err);
         if (r < 0)
             return r;
-        from = key + 1;
     }
     return r;
 }

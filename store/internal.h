@@ -190,6 +190,11 @@ int block_copy(struct db *db, int64_t from_layer, int64_t to_layer, int64_t inde
 /* Puts all blocks of a layer that lie in a span of what is over `image` into it. */
 int layer_read(struct db *db, int64_t layer, int64_t image, const struct span *span,
                struct error *err);
+/* 1 and the first index from `from_index` on at which the layer has a block, or 0. */
+int layer_next(struct db *db, int64_t layer, int64_t from_index, int64_t *ret, struct error *err);
+/* How many blocks the layer has, and their bytes as stored. */
+int layer_measure(struct db *db, int64_t layer, uint64_t *blocks, uint64_t *bytes,
+                  struct error *err);
 int layer_drop(struct db *db, int64_t layer, int64_t from_index, struct error *err);
 
 int flash_add(struct db *db, int64_t image, int64_t guest, const struct store_attr *attr,
@@ -237,6 +242,9 @@ int history_keep(struct db *db, struct history *history, const struct store_flas
 /* Keeps what `before` was, when `after` takes its place. */
 int history_replace(struct db *db, struct history *history, const struct store_flash *before,
                     const struct store_flash *after, struct error *err);
+/* Makes a point as it is at this moment; `created_at` in seconds. */
+int history_add(struct db *db, int64_t guest, enum store_point_kind kind, int64_t created_at,
+                const char *name, int64_t *ret, struct error *err);
 /* Drops all of a guest's. */
 int history_forget(struct db *db, int64_t guest, struct error *err);
 /* Drops one point; what older ones need of it goes over to them. */

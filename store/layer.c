@@ -98,6 +98,36 @@ int block_copy(struct db *db, int64_t from_layer, int64_t to_layer, int64_t inde
     return block_put(db, to, data, err);
 }
 
+int layer_next(struct db *db, int64_t layer, int64_t from_index, int64_t *ret, struct error *err)
+{
+    static const char sql[] = "SELECT min(key) FROM flash_blocks WHERE key BETWEEN ? AND ?";
+    int64_t key;
+    int r =
+        db_integer(db, err, &key, sql, "ii", block_key(layer, from_index), block_key_end(layer));
+    if (r < 0 || key == 0)
+        return r;
+    *ret = block_key_index(key);
+    return 1;
+}
+
+int layer_measure(struct db *db, int64_t layer, uint64_t *blocks, uint64_t *bytes,
+                  struct error *err)
+{
+    static const char sql[] = "SELECT count(*), sum(length(data)) FROM flash_blocks"
+                              " WHERE key BETWEEN ? AND ?";
+    cleanup_stmt sqlite3_stmt *stmt = NULL;
+    int r = db_prepare(db, sql, &stmt, err);
+    if (r < 0)
+        return r;
+    db_bind(stmt, "ii", block_key(layer, 0), block_key_end(layer));
+    r = db_step(db, stmt, err);
+    if (r < 0)
+        return r;
+    *blocks = (uint64_t)sqlite3_column_int64(stmt, 0);
+    *bytes = (uint64_t)sqlite3_column_int64(stmt, 1);
+    return 0;
+}
+
 int layer_drop(struct db *db, int64_t layer, int64_t from_index, struct error *err)
 {
     static const char sql[] = "DELETE FROM flash_blocks WHERE key BETWEEN ? AND ?";

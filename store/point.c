@@ -13,24 +13,6 @@ static const char *const prefixes[] = {
 
 #define POINT_QUERY "SELECT id, guest_id, kind, created_at, name FROM points "
 
-static int measure(struct db *db, struct store_point *point, struct error *err)
-{
-    static const char sql[] = "SELECT count(*), sum(length(data)) FROM flash_blocks"
-                              " WHERE key BETWEEN ? AND ?";
-    int64_t layer = point_layer(point->id);
-    cleanup_stmt sqlite3_stmt *stmt = NULL;
-    int r = db_prepare(db, sql, &stmt, err);
-    if (r < 0)
-        return r;
-    db_bind(stmt, "ii", block_key(layer, 0), block_key_end(layer));
-    r = db_step(db, stmt, err);
-    if (r < 0)
-        return r;
-    point->blocks = (uint64_t)sqlite3_column_int64(stmt, 0);
-    point->stored_bytes = (uint64_t)sqlite3_column_int64(stmt, 1);
-    return 0;
-}
-
 static int from_row(struct db *db, sqlite3_stmt *stmt, struct store_point *ret, struct error *err)
 {
     int kind = sqlite3_column_int(stmt, 2);
@@ -46,7 +28,8 @@ static int from_row(struct db *db, sqlite3_stmt *stmt, struct store_point *ret, 
     else
         r = error_set(err, -EUCLEAN, "the store is damaged: restore point %lld is of no kind",
                       (long long)ret->id);
-    return r < 0 ? r : measure(db, ret, err);
+    return r < 0 ? r
+                 : layer_measure(db, point_layer(ret->id), &ret->blocks, &ret->stored_bytes, err);
 }
 
 static int get(struct db *db, int64_t point, struct store_point *ret, struct error *err)
@@ -201,11 +184,9 @@ static int check_snapshot_name(const char *name, struct error *err)
 
 int store_snapshot_add(struct store *store, const char *guest, const char *name, struct error *err)
 {
-    static const char sql[] =
-        "INSERT INTO points (guest_id, kind, created_at, name) VALUES (?, ?, ?, ?)";
     cleanup_txn struct txn txn = {0};
     struct guest_ref ref;
-    int64_t there = 0;
+    int64_t there = 0, point;
     int r = check_snapshot_name(name, err);
     if (r == 0)
         r = txn_begin(store, &txn, err);
@@ -216,8 +197,7 @@ int store_snapshot_add(struct store *store, const char *guest, const char *name,
     if (r == 0 && there)
         return error_set(err, -EEXIST, "guest '%s' has a snapshot '%s' already", guest, name);
     if (r == 0)
-        r = db_run(txn.db, err, sql, "iiit", ref.id, (int64_t)STORE_POINT_SNAPSHOT, store_now(),
-                   name);
+        r = history_add(txn.db, ref.id, STORE_POINT_SNAPSHOT, store_now(), name, &point, err);
     return r < 0 ? r : txn_commit(&txn, err);
 }
 

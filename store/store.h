@@ -167,6 +167,10 @@ int store_firmware_each(struct store *store,
 
 /* ---- Guests and flashes ---- */
 
+/* Of a new guest's flash. Only its owner may read its variables: they hold what its disks are
+ * unlocked with. */
+#define STORE_FLASH_PERMISSIONS 0600
+
 struct store_attr {
     uint32_t uid, gid;
     uint32_t mode; /* permission bits, 07777 */
